@@ -1,0 +1,1 @@
+"""Recipes: schema, composition, checks. Imports neither torch nor transformers."""

@@ -1,0 +1,147 @@
+"""`data`, `rollout_worker`, `trajectory_pool`, `validate`: from prompts to batches."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nexrl.config.checks import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where prompts come from, and how they are ordered."""
+
+    type: Literal["torch", "mock"] = "torch"
+    """`torch` reads files; `mock` makes a few canned prompts; a class of your own: `custom_class`."""
+    custom_class: str = ""
+    """`path/to/file.py:Class` (relative to the recipe's folder), a BaseDataLoader; replaces `type`."""
+    data_files: tuple[str, ...] = ()
+    """`.parquet`, `.jsonl`, `.csv`, read one after the other; relative to the recipe's folder."""
+    batch_size: int = 32
+    """Prompts per training step."""
+    rollout_repeat_n: int = 1
+    """Samples per prompt (the GRPO group size); validation data has its own value."""
+    epochs: int = 1
+    """Passes over the data; 0 = without end."""
+    shuffle: bool = False
+    """A new permutation each epoch, keyed by (seed, epoch)."""
+    seed: int = 42
+    """Root of all random numbers of the run: shuffling, sampling, initial weights."""
+    prompt_key: str = "prompt"
+    """Column with the prompt: text, or a list of chat messages."""
+    ground_truth_key: str = "ground_truth"
+    """Column with the expected answer; a row may lack it, or hold it as `reward_model.ground_truth`."""
+    max_prompt_length: int = 1024
+    """Tokens."""
+    max_response_length: int = 1024
+    """Tokens; must equal `service.inference_service.max_tokens` where an engine is asked."""
+    overlong_prompts: Literal["error", "drop"] = "error"
+    """A prompt above `max_prompt_length`: end the run naming the row, or skip the row and count it."""
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "batch_size", found=self.batch_size, needed="at least 1")
+        require(self.rollout_repeat_n >= 1, "rollout_repeat_n", found=self.rollout_repeat_n, needed="at least 1")
+        require(self.epochs >= 0, "epochs", found=self.epochs, needed="0 (without end) or more")
+        for key in ("max_prompt_length", "max_response_length"):
+            require(getattr(self, key) >= 1, key, found=getattr(self, key), needed="at least 1 token")
+        has_files = self.type != "torch" or bool(self.custom_class) or bool(self.data_files)
+        require(has_files, "data_files", found=list(self.data_files), needed="at least one file for type: torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutWorkerConfig:
+    """What a rollout worker does with a prompt."""
+
+    type: Literal["simple", "agent", "supervised"] = "simple"
+    """`simple`: one completion; `agent`: turns with tools; `supervised`: the data row holds the response."""
+    custom_class: str = ""
+    """`path/to/file.py:Class` (relative to the recipe's folder), a BaseRolloutWorker; replaces `type`."""
+    temperature: float = 1.0
+    """Sampling temperature of training rollouts."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 = off."""
+    stop: tuple[str, ...] = ()
+    """Stop strings; the end-of-sequence token always stops."""
+    max_sequence_length: int = 2048
+    """Tokens of prompt and response; a longer trajectory is cut and its reward set to 0."""
+    max_turns: int = 8
+    """`agent`: generations per episode."""
+    concurrency: int = 64
+    """Episodes at once in one worker process."""
+    episode_timeout: float = 600.0
+    """Seconds; an episode that takes longer has failed."""
+    evaluator: str = "exact_match"
+    """`exact_match`, `math`, `format`, or `path/to/file.py:Class` of your own (an Evaluator)."""
+    evaluator_args: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the evaluator's constructor."""
+    agent_args: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the agent's environment (`agent`): `tools: path/to/file.py:function`."""
+    response_key: str = "response"
+    """`supervised`: column with the response to learn."""
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, "temperature", found=self.temperature, needed="0 or more")
+        require(0 < self.top_p <= 1, "top_p", found=self.top_p, needed="0 < top_p <= 1")
+        require(self.top_k >= 0, "top_k", found=self.top_k, needed="0 (off) or more")
+        require(self.concurrency >= 1, "concurrency", found=self.concurrency, needed="at least 1")
+        require(self.max_turns >= 1, "max_turns", found=self.max_turns, needed="at least 1")
+        require(self.episode_timeout > 0, "episode_timeout", found=self.episode_timeout, needed="seconds above 0")
+
+    @property
+    def need_llm_inference(self) -> bool:
+        """Whether an engine is asked at all."""
+        return bool(self.custom_class) or self.type != "supervised"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryPoolConfig:
+    """How finished trajectories become groups, and groups batches."""
+
+    key_list: tuple[str, ...] = ("group_id",)
+    """Header fields that group trajectories: none → simple store, one → grouped, two or more → hierarchical."""
+    check_batch_ready_function: Literal[
+        "batch_size_reached", "loaded_batch_finished", "batch_size_reached_and_loaded_batch_finished"
+    ] = "loaded_batch_finished"
+    """`batch_size_reached`: enough finished groups; `loaded_batch_finished`: every admitted prompt has ended."""
+    group_timeout: float = 900.0
+    """Seconds from a group's first issue after which its missing samples are given up."""
+    max_attempts: int = 3
+    """Times a failed sample is tried in all."""
+    incomplete_groups: Literal["drop", "accept_partial"] = "drop"
+    """A group that is still incomplete after its attempts or its timeout."""
+    min_group_fraction: float = 0.5
+    """`accept_partial`: share of a group's samples that must be there; below it the group is dropped."""
+
+    def __post_init__(self) -> None:
+        require(self.group_timeout > 0, "group_timeout", found=self.group_timeout, needed="seconds above 0")
+        require(self.max_attempts >= 1, "max_attempts", found=self.max_attempts, needed="at least 1")
+        ok = 0 < self.min_group_fraction <= 1
+        require(ok, "min_group_fraction", found=self.min_group_fraction, needed="above 0, at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOverride:
+    """One way in which validation samples; reported as `val/<name>_…`."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    repeat_n: int = 1
+    """Samples per prompt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateConfig:
+    """Held-out prompts, run through the same rollout workers."""
+
+    data: DataConfig | None = None
+    """None = no validation."""
+    validate_freq: int = 0
+    """Every so many training steps; 0 = only where the two flags below say so."""
+    validate_before_train: bool = True
+    validate_at_end: bool = True
+    sampling: dict[str, SamplingOverride] = field(default_factory=lambda: {"sampled": SamplingOverride()})
+    """Name → how to sample. `{sampled: {temperature: 1.0}, greedy: {temperature: 0.0}}` runs the prompts twice."""
+
+    def __post_init__(self) -> None:
+        require(self.validate_freq >= 0, "validate_freq", found=self.validate_freq, needed="0 (off) or more")
+        require(bool(self.sampling), "sampling", found="{}", needed="at least one named way to sample")
