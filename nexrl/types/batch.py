@@ -37,8 +37,11 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
 
     step: int
     mini_batches: tuple[MiniBatch, ...]
+    """One pass over the rows."""
     temperature: float
     """The sampler's: logits are divided by it before log-probs are taken."""
+    epochs: int = 1
+    """Passes over the mini-batches."""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,11 +12,11 @@
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nexrl.types.batch import BatchRow
-from nexrl.types.sampling import Completion, SamplingParams
-from nexrl.types.trajectory import Trajectory
+from nexrl.types.sampling import Completion, Message, SamplingParams
+from nexrl.types.trajectory import Trajectory, TrajectoryHeader
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +68,10 @@ class WeightTarget(Protocol):
         """All tensors have arrived and their checksum holds: serve them as `version`, drop caches of older ones."""
         ...
 
+    def invalidate(self, reason: str) -> None:
+        """An update broke off half-way: the tensors are of two versions. Refuse to serve until the next commit."""
+        ...
+
 
 class WeightReceiver(Protocol):
     """The engine's end of the weight group; the engine's control routes call it while no request runs."""
@@ -92,8 +96,9 @@ class WeightSource(Protocol):
 class TrajectorySink(Protocol):
     """Where a rollout worker delivers what it made."""
 
-    def append(self, trajectories: Sequence[Trajectory]) -> None:
-        """Hand over; returns when the recorder holds them (not yet: when they are durable)."""
+    def append(self, trajectories: Sequence[Trajectory]) -> list[TrajectoryHeader]:
+        """Hand over; returns when the recorder holds them (not yet: when they are durable). The headers come back in
+        order, each naming its recorder."""
         ...
 
 
@@ -102,4 +107,30 @@ class TrajectorySource(Protocol):
 
     def fetch(self, rows: Iterable[BatchRow]) -> dict[str, Trajectory]:
         """Trajectories by id; raises CommError naming the recorder and the ids that it does not hold."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The part of a transformers tokenizer that rollouts and data loading use."""
+
+    eos_token_id: int | None
+    chat_template: str | None
+
+    def encode(self, text: str, *, add_special_tokens: bool = ...) -> list[int]:
+        """Text to ids."""
+        ...
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = ...) -> str:
+        """Ids to text."""
+        ...
+
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Message],
+        *,
+        tools: Sequence[Any] | None,
+        add_generation_prompt: bool,
+        tokenize: bool,
+    ) -> str:
+        """Messages to text (`tokenize=False`)."""
         ...

@@ -128,6 +128,11 @@ class SamplingOverride:
     repeat_n: int = 1
     """Samples per prompt."""
 
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, "temperature", found=self.temperature, needed="0 (greedy) or more")
+        require(0 < self.top_p <= 1, "top_p", found=self.top_p, needed="0 < top_p <= 1")
+        require(self.repeat_n >= 1, "repeat_n", found=self.repeat_n, needed="at least 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateConfig:

@@ -47,6 +47,8 @@ class Recipe:
     comm: CommConfig = field(default_factory=CommConfig)
 
     def __post_init__(self) -> None:
+        plain = self.experiment_name not in ("", ".", "..") and "/" not in self.experiment_name
+        require(plain, "experiment_name", found=self.experiment_name, needed="a folder's name, without /")
         self._check_lengths()
         self._check_batches()
         self._check_services()

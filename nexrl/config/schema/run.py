@@ -41,6 +41,10 @@ class LaunchConfig:
     stop_timeout: float = 30.0
     """Seconds for a clean end (a checkpoint included) before processes are killed."""
 
+    def __post_init__(self) -> None:
+        for key in ("start_timeout", "stop_timeout"):
+            require(getattr(self, key) > 0, key, found=getattr(self, key), needed="seconds above 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CommConfig:
@@ -52,6 +56,9 @@ class CommConfig:
     """Address that sockets bind to; empty = 127.0.0.1 with `processes` and `local`."""
     call_timeout: float = 600.0
     """Seconds for a command to be answered."""
+
+    def __post_init__(self) -> None:
+        require(self.call_timeout > 0, "call_timeout", found=self.call_timeout, needed="seconds above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +86,11 @@ class HealthCheckConfig:
     """Seconds between heartbeats."""
     timeout: float = 60.0
     """Seconds without one after which a role counts as hung."""
+
+    def __post_init__(self) -> None:
+        require(self.check_interval > 0, "check_interval", found=self.check_interval, needed="seconds above 0")
+        needed = f"above check_interval = {self.check_interval}"
+        require(self.timeout > self.check_interval, "timeout", found=self.timeout, needed=needed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,124 @@
+"""What is written down of a batch once it is trained."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nexrl.errors import NexRLError
+from nexrl.pool import Ledger, TrajectoryPool
+from nexrl.store import StepsWriter
+from nexrl.trainers import TrainReport
+from nexrl.types import Batch, TrajectoryGroup
+
+
+class Recorders(Protocol):
+    """All recorders of the run, as the controller sees them."""
+
+    def wait_durable(self) -> None:
+        """Returns when everything the recorders hold by now is on disk."""
+        ...
+
+    def release(self, trajectory_ids: Sequence[str]) -> None:
+        """Nobody will fetch these any more."""
+        ...
+
+    def flush(self) -> None:
+        """Write now what is held; returns when it is on disk."""
+        ...
+
+
+class Bookkeeper:
+    """Writes `steps.h5`, frees the recorders' memory, and enters *trained* in the ledger once the trajectories are
+    durable.
+
+    Its thread consumes trained steps; it waits for the next one, and takes all there are at once, because a recorder
+    commits only every two seconds; `close` ends it. No training step waits for a disk. What goes wrong there is given
+    to `on_error`, and raised by `flush`.
+    """
+
+    def __init__(
+        self,
+        pool: TrajectoryPool,
+        ledger: Ledger,
+        open_steps: Callable[[int], StepsWriter],
+        recorders: Recorders,
+        *,
+        on_error: Callable[[NexRLError], None],
+    ) -> None:
+        """`open_steps(from_step)` starts this attempt's `steps.h5`."""
+        self._pool = pool
+        self._ledger = ledger
+        self._open_steps = open_steps
+        self._recorders = recorders
+        self._on_error = on_error
+        self._changed = threading.Condition()
+        self._waiting: list[_Trained] = []
+        self._busy = False
+        self._closed = False
+        self._failure: NexRLError | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, from_step: int) -> None:
+        """Begin after `from_step` steps."""
+        steps = self._open_steps(from_step)
+        self._thread = threading.Thread(target=self._run, args=(steps,), daemon=True, name="bookkeeper")
+        self._thread.start()
+
+    def trained(self, groups: Sequence[TrajectoryGroup], report: TrainReport) -> None:
+        """The batch of `report` was made of `groups`, and trained."""
+        ids = tuple(header.trajectory_id for group in groups for header in group.headers)
+        with self._changed:
+            self._waiting.append(_Trained(report.batch, ids))
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Everything trained so far is durable and in the ledger when this returns."""
+        self._recorders.flush()
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._waiting or self._busy) or self._failure is not None)
+            if self._failure is not None:
+                raise self._failure
+        self._ledger.sync()
+
+    def close(self) -> None:
+        """Finish what is waiting, then close `steps.h5`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, steps: StepsWriter) -> None:
+        try:
+            with steps:
+                while batch := self._next():
+                    self._write(steps, batch)
+        except NexRLError as error:
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+            self._on_error(error)
+
+    def _next(self) -> "list[_Trained]":
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            batch, self._waiting = self._waiting, []
+            self._busy = bool(batch)
+            return batch
+
+    def _write(self, steps: StepsWriter, trained: "list[_Trained]") -> None:
+        for one in trained:
+            steps.append(one.batch, weight_version=one.batch.step - 1)
+        self._recorders.release([name for one in trained for name in one.trajectory_ids])
+        self._recorders.wait_durable()
+        for one in trained:
+            self._pool.mark_trained(one.batch.group_ids, step=one.batch.step)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    batch: Batch
+    trajectory_ids: tuple[str, ...]

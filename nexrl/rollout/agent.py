@@ -1,0 +1,148 @@
+"""Several turns with tools."""
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from nexrl.config.custom import load_attribute
+from nexrl.errors import ConfigError, DataError
+from nexrl.rollout.base import BaseRolloutWorker, RolloutContext
+from nexrl.rollout.sequence import merge_turns
+from nexrl.types import Completion, Message, Task, Trajectory, derive_seed
+
+_TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """One call that the policy asked for, in Hermes' JSON form: `{"name": …, "arguments": {…}}`."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+def parse_tool_calls(text: str) -> list[ToolCall | str]:
+    """Calls of a reply in order; a block that is not such JSON gives the text of what is wrong with it."""
+    calls: list[ToolCall | str] = []
+    for block in _TOOL_CALL.findall(text):
+        try:
+            calls.append(msgspec.json.decode(block, type=ToolCall))
+        except msgspec.DecodeError as error:
+            calls.append(f"not a tool call: {error}")
+    return calls
+
+
+class AgentRolloutWorker(BaseRolloutWorker):
+    """Lets the policy call Python functions until it answers without a call, or `max_turns` is reached.
+
+    `agent_args.tools` is `path/to/file.py:NAME`, a list of functions; each is offered under its own name with its
+    docstring. Override `first_messages`, `reply_messages` or `final_answer` for an environment of your own.
+    """
+
+    def __init__(self, context: RolloutContext) -> None:
+        super().__init__(context)
+        unknown = set(self.config.agent_args) - {"tools"}
+        if unknown:
+            raise ConfigError(f"found {sorted(unknown)}, knows only 'tools'", key="rollout_worker.agent_args")
+        self.tools = _load_tools(self.config.agent_args.get("tools"))
+
+    def first_messages(self, task: Task) -> list[Message]:
+        """The conversation that the first turn answers."""
+        return [{"role": "user", "content": task.prompt}] if isinstance(task.prompt, str) else list(task.prompt)
+
+    def reply_messages(self, task: Task, text: str) -> list[Message]:
+        """What the environment says to a reply; nothing ends the episode."""
+        return [{"role": "tool", "content": self._run(call)} for call in parse_tool_calls(text)]
+
+    def final_answer(self, texts: Sequence[str]) -> str:
+        """What the evaluator judges: the last reply."""
+        return texts[-1]
+
+    def rollout(self, task: Task) -> Mapping[int, Sequence[Trajectory]]:
+        """One episode per run id, one after the other."""
+        return {run_id: self._episode(task, run_id) for run_id in task.run_ids}
+
+    def _episode(self, task: Task, run_id: int) -> list[Trajectory]:
+        started = time.time()
+        messages = self.first_messages(task)
+        text = self._render(messages)
+        ids = self.encode(text)
+        turns: list[Completion] = []
+        while True:
+            completion = self._generate(task, run_id, ids, turn=len(turns))
+            turns.append(completion)
+            replies = self.reply_messages(task, completion.text)
+            too_long = completion.finish_reason == "length"
+            if not replies or too_long or len(turns) == self.config.max_turns:
+                break
+            messages = [*messages, {"role": "assistant", "content": completion.text}, *replies]
+            text, ids = self._next_prompt(text, completion, messages)
+            if len(ids) >= self.config.max_sequence_length:
+                break
+        return self.finish(
+            task,
+            run_id,
+            merge_turns(turns),
+            answer=self.final_answer([turn.text for turn in turns]),
+            finish_reason=turns[-1].finish_reason,
+            started=started,
+        )
+
+    def _generate(self, task: Task, run_id: int, ids: list[int], *, turn: int) -> Completion:
+        room = self.config.max_sequence_length - len(ids)
+        if room < 1:
+            raise DataError(
+                f"task {task.task_id}: the prompt has {len(ids)} tokens, rollout_worker.max_sequence_length is "
+                f"{self.config.max_sequence_length}"
+            )
+        sampling = msgspec.structs.replace(task.sampling, max_tokens=min(task.sampling.max_tokens, room))
+        seed = derive_seed(task.seed, task.group_id, run_id, turn)
+        return self.client.generate(ids, sampling=sampling, seeds=[seed])[0]
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        tools = [_describe(function) for function in self.tools.values()] or None
+        return self.prompt_text(messages, tools=tools)
+
+    def _next_prompt(self, text: str, completion: Completion, messages: Sequence[Message]) -> tuple[str, list[int]]:
+        """The sampled ids themselves followed by the ids of what the template adds; where the template rewrites the
+        history (some drop earlier reasoning), everything is tokenised anew and the episode goes on in a sequence of
+        its own."""
+        rendered = self._render(messages)
+        spoken = text + completion.text
+        if not rendered.startswith(spoken):
+            return rendered, self.encode(rendered)
+        tail = self.encode(rendered[len(spoken) :])
+        eos = self.context.tokenizer.eos_token_id
+        sampled = [*completion.prompt_ids, *completion.token_ids]
+        if eos is not None and sampled[-1] == eos and tail[:1] == [eos]:
+            tail = tail[1:]
+        return rendered, [*sampled, *tail]
+
+    def _run(self, call: ToolCall | str) -> str:
+        if isinstance(call, str):
+            return f"error: {call}"
+        tool = self.tools.get(call.name)
+        if tool is None:
+            return f"error: no tool {call.name!r}; there are {sorted(self.tools)}"
+        try:
+            return str(tool(**call.arguments))
+        except Exception as error:  # noqa: BLE001 - a tool's failure is the policy's to deal with
+            return f"error: {type(error).__name__}: {error}"
+
+
+def _load_tools(spec: Any) -> dict[str, Callable[..., Any]]:
+    if spec is None:
+        return {}
+    tools = load_attribute(spec)
+    if not isinstance(tools, (list, tuple)) or not all(callable(tool) for tool in tools):
+        raise ConfigError(f"{spec} is {tools!r}, needs a list of functions", key="rollout_worker.agent_args.tools")
+    return {tool.__name__: tool for tool in tools}
+
+
+def _describe(function: Callable[..., Any]) -> dict[str, Any]:
+    from transformers.utils import get_json_schema  # heavy: only where tools are described
+
+    schema: dict[str, Any] = get_json_schema(function)
+    return schema

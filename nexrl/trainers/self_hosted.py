@@ -1,0 +1,74 @@
+"""Training by the job's own train service."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from nexrl.config.schema import Recipe
+from nexrl.train_service import TrainServiceClient, plan_shards
+from nexrl.trainers.base import BaseTrainer, TrainReport
+from nexrl.trainers.statistics import rollout_metrics
+from nexrl.types import Batch, BatchRow, TrajectoryGroup
+
+
+class SelfHostedTrainer(BaseTrainer):
+    """Prepares a batch, has the train service make one training step of it. Extend `_prepare_batch`."""
+
+    def __init__(self, recipe: Recipe, client: TrainServiceClient) -> None:
+        self.recipe = recipe
+        self._train_service_client = client
+
+    def initialize_workers(self) -> None:
+        """Models loaded and optimizers built on every rank."""
+        self._train_service_client.initialize_worker()
+        self._train_service_client.init_model()
+
+    @abstractmethod
+    def _prepare_batch(self, groups: Sequence[TrajectoryGroup], *, step: int) -> Batch:
+        """Advantages, filters, packing plan."""
+
+    def train(self, groups: Sequence[TrajectoryGroup], *, step: int) -> TrainReport:
+        """One training step; a batch without a row to learn from is skipped, and still counts as a step."""
+        batch = self._prepare_batch(groups, step=step)
+        metrics = rollout_metrics(
+            groups, version=step - 1, max_response_length=self.recipe.data.max_response_length
+        ) | dict(batch.metrics)
+        rows = batch.rows
+        metrics["training/num_rows"] = float(len(rows))
+        metrics["training/skipped"] = float(not rows)
+        if rows:
+            metrics |= self._train_service_client.update_actor(batch)["metrics"]
+        return TrainReport(batch=batch, metrics=metrics, skipped=not rows)
+
+    def plan(
+        self,
+        groups: Sequence[TrajectoryGroup],
+        rows_of_groups: Sequence[Sequence[BatchRow]],
+        *,
+        step: int,
+        metrics: dict[str, float],
+    ) -> Batch:
+        """The batch of `rows_of_groups` (rows to learn from, one list per prompt), cut into optimizer steps of
+        `ppo_mini_batch_size` prompts, ranks and forwards."""
+        actor = self.recipe.service.actor_service.actor
+        shards = plan_shards(
+            _mini_batches(rows_of_groups, prompts=actor.ppo_mini_batch_size),
+            world_size=self._train_service_client.world_size,
+            epochs=actor.ppo_epochs,
+            max_tokens=actor.ppo_max_token_len_per_gpu,
+            step=step,
+            temperature=self.recipe.rollout_worker.temperature,
+        )
+        return Batch(step=step, shards=shards, group_ids=prompts_of(groups), metrics=metrics)
+
+
+def _mini_batches(rows_of_groups: Sequence[Sequence[BatchRow]], *, prompts: int) -> list[list[BatchRow]]:
+    """Rows of `prompts` prompts each (0 = all together), prompts in order; none is empty."""
+    size = prompts or max(len(rows_of_groups), 1)
+    cut = [rows_of_groups[start : start + size] for start in range(0, len(rows_of_groups), size)]
+    flat = [[row for rows in mini for row in rows] for mini in cut]
+    return [rows for rows in flat if rows]
+
+
+def prompts_of(groups: Sequence[TrajectoryGroup]) -> tuple[str, ...]:
+    """Group ids of the prompts that `groups` are made of: with a `key_list` of one's own a group is not a prompt."""
+    return tuple(dict.fromkeys(header.group_id for group in groups for header in group.headers))

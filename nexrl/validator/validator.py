@@ -1,0 +1,87 @@
+"""Collects one validation pass at a time."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from nexrl.errors import NexRLError, RoleError
+from nexrl.types import SampleFailure, SampleResult, Task, TrajectoryHeader
+from nexrl.validator.metrics import validation_metrics
+
+MAX_ATTEMPTS = 3
+"""Tries of a failed validation sample; after that it is reported in `val/<name>_failed`."""
+
+
+class Validator:
+    """`run` issues the held-out tasks of every way to sample and waits for all of them.
+
+    `put` and `fail` are called from the threads that hear from rollout workers, `close` from the one that ends the
+    run; `run` itself blocks the controller's loop, so nothing is trained meanwhile.
+    """
+
+    def __init__(self, tasks: Callable[[int], dict[str, list[Task]]], *, enqueue: Callable[[Task], None]) -> None:
+        """`tasks(step)` makes the tasks of one pass by name of the way to sample; `enqueue` leases them out."""
+        self._tasks = tasks
+        self._enqueue = enqueue
+        self._condition = threading.Condition()
+        self._missing: dict[tuple[str, int], Task] = {}
+        self._headers: list[TrajectoryHeader] = []
+        self._failed = 0
+        self._closed: NexRLError | None = None
+
+    def run(self, step: int) -> dict[str, float]:
+        """Metrics of a pass over all ways to sample; raises what `close` was given."""
+        started = time.monotonic()
+        metrics: dict[str, float] = {}
+        for name, tasks in self._tasks(step).items():
+            headers, failed = self._collect(tasks)
+            metrics |= validation_metrics(name, headers, failed=failed)
+        return metrics | {"timing/validation": time.monotonic() - started}
+
+    def put(self, result: SampleResult) -> None:
+        """One sample has ended; what no pass waits for any more is ignored."""
+        with self._condition:
+            if self._missing.pop((result.group_id, result.run_id), None) is not None:
+                self._headers.extend(result.headers)
+                self._condition.notify_all()
+
+    def fail(self, failure: SampleFailure) -> None:
+        """Samples have failed: issued again, or counted as failed after MAX_ATTEMPTS."""
+        with self._condition:
+            tasks = [self._missing.get((failure.group_id, run_id)) for run_id in failure.run_ids]
+            known = [task for task in tasks if task is not None]
+            if not known:
+                return
+            if failure.attempt + 1 < MAX_ATTEMPTS:
+                again = msgspec.structs.replace(known[0], run_ids=failure.run_ids, attempt=failure.attempt + 1)
+                self._enqueue(again)
+                return
+            for run_id in failure.run_ids:
+                self._missing.pop((failure.group_id, run_id), None)
+            self._failed += len(failure.run_ids)
+            self._condition.notify_all()
+
+    def close(self, error: NexRLError | None = None) -> None:
+        """End a waiting `run` with `error`."""
+        with self._condition:
+            self._closed = error or RoleError("validation was interrupted")
+            self._condition.notify_all()
+
+    def describe(self) -> str:
+        """What a running pass waits for, for the stall watchdog."""
+        with self._condition:
+            return f"validation: {len(self._missing)} samples missing" if self._missing else ""
+
+    def _collect(self, tasks: Sequence[Task]) -> tuple[list[TrajectoryHeader], int]:
+        with self._condition:
+            self._missing = {(task.group_id, run_id): task for task in tasks for run_id in task.run_ids}
+            self._headers, self._failed = [], 0
+        for task in tasks:
+            self._enqueue(task)
+        with self._condition:
+            self._condition.wait_for(lambda: not self._missing or self._closed is not None)
+            if self._closed is not None:
+                raise self._closed
+            return list(self._headers), self._failed

@@ -1,0 +1,1 @@
+"""Programs for people beside a run: set-up, trajectories, benchmarks."""
