@@ -14,6 +14,7 @@ CORE = [
     "huggingface-hub",
     "hydra-core",
     "isal",
+    "jinja2",
     "math-verify",
     "matplotlib",
     "msgspec",

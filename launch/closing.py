@@ -34,7 +34,7 @@ def print_closing(folder: RunFolder, *, exit_code: int, recipe: Recipe, console:
         ("wall time", times(summary)),
         ("run folder", _short(folder.path)),
         *((name, _short(Path(path))) for name, path in _mapping(summary, "paths").items()),
-        ("ended", ending(exit_code)),
+        ("outcome", ending(exit_code)),
     ):
         if text:
             table.add_row(label, Text(text))

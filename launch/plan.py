@@ -72,8 +72,8 @@ class LaunchPlan:
         return self.processes[0]
 
     def to_json(self) -> bytes:
-        """`launch/plan.json`: holds no secret, for there is none in it."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+        """`launch/plan.json`: all that is started, and no secret."""
+        return msgspec.json.format(msgspec.json.encode(self, enc_hook=str), indent=2) + b"\n"
 
 
 def make_plan(recipe: Recipe, *, run_dir: Path, attempt: int, machine: Machine) -> LaunchPlan:

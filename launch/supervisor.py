@@ -46,7 +46,8 @@ class _Stage(Enum):
 class Supervisor:
     """Starts a plan's processes and returns when none is left.
 
-    - The leader (controller) ends: the others have `patience.grace` seconds, then SIGTERM, then SIGKILL.
+    - The leader (controller) ends: the others have `patience.grace` seconds, then SIGTERM, then SIGKILL; after a failed
+      leader they get SIGTERM at once.
     - Another role fails: it is named, with its log; the leader has `patience.failure` seconds; then SIGTERM, and
       SIGKILL after the plan's `stop_timeout`.
     - SIGINT or SIGTERM to this process goes to the leader, which has `stop_timeout`; a second one kills at once.
@@ -101,10 +102,9 @@ class Supervisor:
         self._leader = ended
         if self._stage in (_Stage.TERMINATING, _Stage.KILLING):
             return
-        expected = self._interrupt is not None and ended.returncode == 128 + self._interrupt
-        if ended.returncode and not expected:
+        answered = self._interrupt is not None and ended.returncode == 128 + self._interrupt
+        if ended.returncode and not answered:  # it may have told nobody
             self._say(f"error: {described(ended)}")
-        if ended.returncode < 0:
             self._terminate(group, self._patience.grace)
         else:
             self._enter(_Stage.DRAINING, self._patience.grace)

@@ -28,39 +28,50 @@ _GRACE_SECONDS = 1.0
 """Past the deadline: torch may end the operation by itself, and says more about it."""
 
 
-def init_default_group(identity: Identity, master_address: str, master_port: int, timeout: float) -> None:
+def init_default_group(
+    identity: Identity, master_address: str, master_port: int, timeout: float, *, store: TCPStore | None = None
+) -> None:
     """Make torch's default group of all ranks of this role: Gloo, and NCCL for CUDA tensors where there is CUDA.
 
+    Rank 0 serves the store where they meet: `store`, whose port it has announced, or else one at `master_port`.
     On one machine Gloo needs GLOO_SOCKET_IFNAME (see `interface_of`). `timeout` seconds is the deadline of each of
     the group's collectives, and of this: RoleError where not all ranks have come.
     """
-    if torch.cuda.is_available():
+    cuda = torch.cuda.is_available()
+    if cuda:
         torch.cuda.set_device(identity.local_rank % torch.cuda.device_count())
     try:
+        if store is None and identity.rank == 0:
+            store = _serve_store(master_address, master_port, timeout=timeout)
         dist.init_process_group(
-            backend="cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-            init_method=f"tcp://{master_address}:{master_port}",
+            backend="cpu:gloo,cuda:nccl" if cuda else "gloo",
+            store=store or _reach_store(master_address, master_port, timeout=timeout),
             rank=identity.rank,
             world_size=identity.world_size,
             timeout=timedelta(seconds=timeout),
         )
-    except dist.DistError as error:
+    except (dist.DistError, OSError) as error:
         raise RoleError(
-            f"{identity.name}: the {identity.world_size} {identity.role} ranks have not met at "
-            f"{master_address}:{master_port} within {timeout:g} s: {error}"
+            f"{identity.name}: the {identity.world_size} {identity.role} ranks did not meet at "
+            f"{master_address}:{master_port} within {timeout:g} s: {_said(error)}"
         ) from error
 
 
 def free_store(address: str, *, timeout: float) -> TCPStore:
-    """The store where a private group meets, served by this process on `address` alone, at a free port (`.port`).
+    """A store where a group meets, served by this process on `address` alone, at a free port (`.port`).
 
-    Rank 0 makes it and hands it to its PrivateGroup; the others get address and port. It serves any number of epochs.
+    Rank 0 makes it and hands it to its group; the others get address and port. It serves any number of epochs, and
+    waits `timeout` seconds at most for what others are to put there.
     """
-    with socket.create_server((address, 0), backlog=1024) as listener:
-        port = listener.getsockname()[1]
+    return _serve_store(address, 0, timeout=timeout)
+
+
+def _serve_store(address: str, port: int, *, timeout: float) -> TCPStore:
+    # torch would listen on every address of the host: it gets a socket that is bound to one
+    with socket.create_server((address, port), backlog=1024) as listener:
         return TCPStore(
             address,
-            port,
+            listener.getsockname()[1],
             is_master=True,
             wait_for_workers=False,
             timeout=timedelta(seconds=timeout),
@@ -68,12 +79,8 @@ def free_store(address: str, *, timeout: float) -> TCPStore:
         )
 
 
-def join_store(address: str, port: int, *, timeout: float) -> TCPStore:
-    """The store that another process serves; WeightSyncError where it is not reached in `timeout` seconds."""
-    try:
-        return TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=timeout))
-    except dist.DistError as error:
-        raise WeightSyncError(f"cannot reach the group's store at {address}:{port} within {timeout:g} s") from error
+def _reach_store(address: str, port: int, *, timeout: float) -> TCPStore:
+    return TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=timeout))
 
 
 class PrivateGroup:
@@ -114,7 +121,10 @@ class PrivateGroup:
         cls, address: str, port: int, *, rank: int, world_size: int, epoch: int, timeout: float, device: torch.device
     ) -> Self:
         """Join as a member other than rank 0: the store is served at `address:port`."""
-        store = join_store(address, port, timeout=timeout)
+        try:
+            store = _reach_store(address, port, timeout=timeout)
+        except dist.DistError as error:
+            raise WeightSyncError(f"weight group {epoch}: no store at {address}:{port} within {timeout:g} s") from error
         return cls(store, rank=rank, world_size=world_size, epoch=epoch, timeout=timeout, device=device)
 
     def broadcast(self, tensor: torch.Tensor, root: int = 0) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nexrl.errors import ConfigError
+
 
 class Role(StrEnum):
     """What one process does."""
@@ -35,7 +37,7 @@ class RankGroup:
     def __post_init__(self) -> None:
         for key in ("tasks", "threads"):
             if getattr(self, key) < 1:
-                raise ValueError(f"group {self.name}: {key} is {getattr(self, key)}, needed at least 1")
+                raise ConfigError(f"group {self.name}: {key} is {getattr(self, key)}, needed at least 1")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Topology:
     def __post_init__(self) -> None:
         names = [group.name for group in self.groups]
         if len(set(names)) != len(names):
-            raise ValueError(f"groups {names}: every name once")
+            raise ConfigError(f"groups {names}: every name once")
 
     def of(self, role: Role) -> tuple[RankGroup, ...]:
         """The groups that play `role`."""

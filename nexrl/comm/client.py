@@ -30,8 +30,7 @@ class RpcClient(Endpoint):
         super().__init__(zmq.DEALER, security=security, name=name, workers=workers)
         self._address = address
         self._socket.routing_id = b"\x01" + secrets.token_bytes(16)  # stays the same over reconnects; not to be guessed
-        self._socket.reconnect_ivl, self._socket.reconnect_ivl_max = _WRONG_KEYS = "refused the connection: not the keys of its run?"
-_RECONNECT_MS, _RECONNECT_MAX_MS
+        self._socket.reconnect_ivl, self._socket.reconnect_ivl_max = _RECONNECT_MS, _RECONNECT_MAX_MS
         events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _REFUSED
         self._monitor = self._socket.get_monitor_socket(events)
         self._sources[self._monitor] = self._read_monitor

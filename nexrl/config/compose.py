@@ -41,6 +41,7 @@ def _composed(path: Path, marks: Marks) -> "DictConfig":
     if path.suffix != ".yaml":
         raise ConfigError(f"a recipe's name ends in .yaml, found {shown(path)}")
     marks.add_file(path)
+    _check_interpolations(marks)
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -53,11 +54,24 @@ def _composed(path: Path, marks: Marks) -> "DictConfig":
             _mark_bases(path, marks, GlobalHydra.instance().config_loader())
             config = hydra_compose(path.stem)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"cannot be composed: {str(error).splitlines()[0]} ({shown(path)})", key="defaults"
-        ) from error
+        raise ConfigError(f"cannot be composed: {str(error).splitlines()[0]}", key="defaults") from error
     OmegaConf.set_struct(config, False)
     return config
+
+
+def _check_interpolations(marks: Marks) -> None:
+    if not marks.interpolations:
+        return
+    from omegaconf.errors import GrammarParseError
+    from omegaconf.grammar_parser import parse
+
+    for key, text in marks.interpolations.items():
+        try:
+            parse(text)
+        except GrammarParseError as error:
+            raise ConfigError(
+                f"found {text!r}, needs an interpolation such as ${{data.batch_size}}", key=key
+            ) from error
 
 
 def _mark_bases(path: Path, marks: Marks, loader: Any) -> None:

@@ -8,6 +8,7 @@ import yaml
 
 from nexrl.errors import ConfigError
 
+_Keys = Iterator[tuple[str, int, yaml.Node]]
 _LAST_PART = re.compile(r"(\.[^.\[]+|\[\d+\])$")
 
 
@@ -37,8 +38,8 @@ class Marks:
             found = {type(None): "nothing", yaml.SequenceNode: "a list"}.get(type(root), "a single value")
             raise ConfigError(f"found {found}, needs a mapping of keys ({shown(path)}:1)")
         self.interpolations = {}
-        for key, node in _walk(root, under, path):
-            self._places[key] = f"{shown(path)}:{node.start_mark.line + 1}"
+        for key, line, node in _walk(root, under, path):
+            self._places[key] = f"{shown(path)}:{line}"
             if isinstance(node, yaml.ScalarNode) and "${" in node.value:
                 self.interpolations[key] = node.value
 
@@ -71,7 +72,7 @@ def shown(path: Path) -> str:
     return str(path.relative_to(working)) if path.is_relative_to(working) else str(path)
 
 
-def _walk(node: yaml.Node, prefix: str, path: Path, above: tuple[yaml.Node, ...] = ()) -> Iterator[tuple[str, int]]:
+def _walk(node: yaml.Node, prefix: str, path: Path, above: tuple[yaml.Node, ...] = ()) -> _Keys:
     if node in above:
         raise ConfigError(f"an alias contains itself ({shown(path)}:{node.start_mark.line + 1})", key=prefix)
     if isinstance(node, yaml.MappingNode):
@@ -79,13 +80,11 @@ def _walk(node: yaml.Node, prefix: str, path: Path, above: tuple[yaml.Node, ...]
     elif isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             key = f"{prefix}[{index}]"
-            yield key, child.start_mark.line + 1
+            yield key, child.start_mark.line + 1, child
             yield from _walk(child, key, path, (*above, node))
 
 
-def _walk_mapping(
-    node: yaml.MappingNode, prefix: str, path: Path, above: tuple[yaml.Node, ...]
-) -> Iterator[tuple[str, int]]:
+def _walk_mapping(node: yaml.MappingNode, prefix: str, path: Path, above: tuple[yaml.Node, ...]) -> _Keys:
     first: dict[str, int] = {}
     for name, child in node.value:
         line = name.start_mark.line + 1
@@ -96,5 +95,5 @@ def _walk_mapping(
         if name.value in first:
             raise ConfigError(f"written twice, first in line {first[name.value]} ({shown(path)}:{line})", key=key)
         first[name.value] = line
-        yield key, line
+        yield key, line, child
         yield from _walk(child, key, path, above)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from nexrl.controller.background import start_thread
 from nexrl.errors import NexRLError
-from nexrl.pool import Ledger, TrajectoryPool
+from nexrl.pool import Ledger
 from nexrl.store import StepsWriter
-from nexrl.trainers import TrainReport
 from nexrl.types import Batch, TrajectoryGroup
 
 
@@ -39,7 +39,6 @@ class Bookkeeper:
 
     def __init__(
         self,
-        pool: TrajectoryPool,
         ledger: Ledger,
         open_steps: Callable[[int], StepsWriter],
         recorders: Recorders,
@@ -47,7 +46,6 @@ class Bookkeeper:
         on_error: Callable[[NexRLError], None],
     ) -> None:
         """`open_steps(from_step)` starts this attempt's `steps.h5`."""
-        self._pool = pool
         self._ledger = ledger
         self._open_steps = open_steps
         self._recorders = recorders
@@ -55,6 +53,7 @@ class Bookkeeper:
         self._changed = threading.Condition()
         self._waiting: list[_Trained] = []
         self._busy = False
+        self._hurry = False
         self._closed = False
         self._failure: NexRLError | None = None
         self._thread: threading.Thread | None = None
@@ -62,21 +61,23 @@ class Bookkeeper:
     def start(self, from_step: int) -> None:
         """Begin after `from_step` steps."""
         steps = self._open_steps(from_step)
-        self._thread = threading.Thread(target=self._run, args=(steps,), daemon=True, name="bookkeeper")
-        self._thread.start()
+        self._thread = start_thread("bookkeeper", lambda: self._run(steps), on_error=self._failed)
 
-    def trained(self, groups: Sequence[TrajectoryGroup], report: TrainReport) -> None:
-        """The batch of `report` was made of `groups`, and trained."""
+    def trained(self, batch: Batch, groups: Sequence[TrajectoryGroup], prompts: Sequence[str]) -> None:
+        """`batch` was made of `groups`, which are these prompts (group ids of tasks), and is trained."""
         ids = tuple(header.trajectory_id for group in groups for header in group.headers)
         with self._changed:
-            self._waiting.append(_Trained(report.batch, ids))
+            self._waiting.append(_Trained(batch, tuple(prompts), ids))
             self._changed.notify_all()
 
     def flush(self) -> None:
         """Everything trained so far is durable and in the ledger when this returns."""
+        with self._changed:
+            self._hurry = True
         self._recorders.flush()
         with self._changed:
             self._changed.wait_for(lambda: not (self._waiting or self._busy) or self._failure is not None)
+            self._hurry = False
             if self._failure is not None:
                 raise self._failure
         self._ledger.sync()
@@ -90,15 +91,15 @@ class Bookkeeper:
             self._thread.join()
 
     def _run(self, steps: StepsWriter) -> None:
-        try:
-            with steps:
-                while batch := self._next():
-                    self._write(steps, batch)
-        except NexRLError as error:
-            with self._changed:
-                self._failure = error
-                self._changed.notify_all()
-            self._on_error(error)
+        with steps:
+            while batch := self._next():
+                self._write(steps, batch)
+
+    def _failed(self, error: NexRLError) -> None:
+        with self._changed:
+            self._failure = error
+            self._changed.notify_all()
+        self._on_error(error)
 
     def _next(self) -> "list[_Trained]":
         with self._changed:
@@ -113,12 +114,16 @@ class Bookkeeper:
         for one in trained:
             steps.append(one.batch, weight_version=one.batch.step - 1)
         self._recorders.release([name for one in trained for name in one.trajectory_ids])
-        self._recorders.wait_durable()
+        if self._hurry:
+            self._recorders.flush()
+        else:
+            self._recorders.wait_durable()
         for one in trained:
-            self._pool.mark_trained(one.batch.group_ids, step=one.batch.step)
+            self._ledger.trained(one.prompts, step=one.batch.step)
 
 
 @dataclass(frozen=True)
 class _Trained:
     batch: Batch
+    prompts: tuple[str, ...]
     trajectory_ids: tuple[str, ...]

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from nexrl.activity import StallWatchdog
 from nexrl.config.schema import Recipe
@@ -19,10 +20,21 @@ from nexrl.pool import Ledger, TrajectoryPool
 from nexrl.train_service import TrainServiceClient
 from nexrl.trainers import BaseTrainer, TrainReport
 from nexrl.types import TrajectoryGroup
-from nexrl.validator import Validator
 from nexrl.weights import WeightSyncController
 
 logger = logging.getLogger(__name__)
+
+
+class Validation(Protocol):
+    """What the loop needs of a validator (nexrl.validator)."""
+
+    def run(self, step: int) -> dict[str, float]:
+        """Figures of one pass with the weights of `step`; raises what `close` was given."""
+        ...
+
+    def close(self, error: NexRLError) -> None:
+        """End a waiting `run`."""
+        ...
 
 
 class _Interrupted(NexRLError):
@@ -44,7 +56,7 @@ class Modules:
     train_service: TrainServiceClient
     weights: WeightSyncController | None
     """None where no engine is asked."""
-    validator: Validator | None
+    validator: Validation | None
     checkpoints: Checkpoints
     bookkeeper: Bookkeeper
     metrics: MetricLogger
@@ -164,7 +176,7 @@ class NexRLController:
         self._unblock(error or _Interrupted("the run is over"))
         m.feeder.join(_JOIN_SECONDS)
         m.bookkeeper.close()
-        m.pool.drop([task.group_id for task in m.pool.outstanding()], "run ended")
+        m.pool.write_off()
         m.ledger.close()
         m.metrics.close()
         exit_code = self._exit_code if error is None else error.exit_code
@@ -186,22 +198,20 @@ class NexRLController:
             return
         state = self._m.checkpoints.load(path)
         self._m.feeder.restore(state.loader)
-        self._m.ledger.truncate_after(state.ledger_offset, attempt=state.attempt)
+        self._m.ledger.rewind(state.ledger_offset)
         for group_id in state.open_groups:
-            self._m.ledger.dropped(group_id, "interrupted; issued again by the next attempt")
+            self._m.ledger.dropped(group_id, "resumed", detail="issued again by the next attempt")
         self._progress = state.progress
         self._m.events.append("resumed", step=state.progress.step, path=str(path))
         logger.info("resumed %s at step %d", path, state.progress.step)
 
     def _take_batch(self) -> list[TrajectoryGroup]:
         """The next batch with anything in it; a batch whose prompts were all dropped is passed over."""
-        while not (groups := self._m.pool.take_batch()):
-            self._check_stopped()
-            if self._m.pool.exhausted:
-                raise _OutOfData("the data has ended (data.epochs)")
+        while (groups := self._m.pool.take_batch()) is not None:
+            if groups:
+                return groups
             logger.warning("every prompt of a batch was dropped: going on with the next")
-        self._check_stopped()
-        return groups
+        raise _OutOfData("the data has ended (data.epochs)")
 
     def _advance(self, groups: Sequence[TrajectoryGroup], report: TrainReport, step: StepMetrics) -> None:
         rows = report.batch.rows
@@ -210,8 +220,9 @@ class NexRLController:
             tokens=sum(row.num_trained for row in rows), trajectories=sum(len(group.headers) for group in groups)
         )
         step.count_tokens(tokens)
-        self._m.feeder.settle(report.batch.group_ids)
-        self._m.bookkeeper.trained(groups, report)
+        prompts = self._m.pool.mark_trained(report.batch.group_ids)
+        self._m.feeder.settle(prompts)
+        self._m.bookkeeper.trained(report.batch, groups, prompts)
 
     def _publish(self) -> None:
         if self._m.weights is not None:
@@ -264,7 +275,7 @@ class NexRLController:
 
     def _unblock(self, reason: NexRLError) -> None:
         """Every wait of the loop ends."""
-        self._m.pool.close(str(reason))
+        self._m.pool.close(reason)
         if self._m.validator is not None:
             self._m.validator.close(reason)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from nexrl.controller.background import start_thread
 from nexrl.controller.tasks import TaskMaker
 from nexrl.data import BaseDataLoader, DataItem, LoaderState
 from nexrl.errors import NexRLError
@@ -35,15 +36,15 @@ class Feeder:
         self._on_error = on_error
         self._lock = threading.Lock()
         self._outstanding: dict[str, DataItem] = {}
-        self._thread = threading.Thread(target=self._run, daemon=True, name="feeder")
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to admit."""
-        self._thread.start()
+        self._thread = start_thread("feeder", self._run, on_error=self._on_error)
 
     def join(self, timeout: float) -> None:
         """Wait for the thread's end, after `pool.close`."""
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(timeout)
 
     def settle(self, group_ids: tuple[str, ...]) -> None:
@@ -64,15 +65,12 @@ class Feeder:
         self._loader.load_state(state)
 
     def _run(self) -> None:
-        try:
-            while self._pool.wait_for_slot():
-                with self._lock:
-                    item = self._loader.get_next_item()
-                    if item is None:
-                        break
-                    task = self._tasks.training(item)
-                    self._outstanding[task.group_id] = item
+        while self._pool.wait_for_slot():
+            with self._lock:
+                item = self._loader.get_next_item()
+                if item is None:
+                    self._pool.end_of_data()
+                    return
+                task = self._tasks.training(item)
+                self._outstanding[task.group_id] = item
                 self._pool.admit(task)
-            self._pool.end_of_data()
-        except NexRLError as error:
-            self._on_error(error)

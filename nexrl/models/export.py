@@ -33,12 +33,19 @@ def export_hf(model_state: "Mapping[str, torch.Tensor]", source_folder: str | Pa
         partial.mkdir(parents=True)
         _copy_companions(source, partial)
         _write_config(model_state, source, partial)
-        state = {name: tensor.detach().cpu() for name, tensor in model_state.items()}
-        save_torch_state_dict(state, partial, metadata={"format": "pt"})
+        save_torch_state_dict(
+            {name: _alone(tensor) for name, tensor in model_state.items()}, partial, metadata={"format": "pt"}
+        )
         _publish(partial, target)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(f"export to {target}: {error}") from error
+
+
+def _alone(tensor: "torch.Tensor") -> "torch.Tensor":
+    """On the CPU, in storage of its own: a gathered tensor may be a view of a longer one."""
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _copy_companions(source: Path, partial: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from nexrl.errors import StoreError
-from nexrl.pool.ledger import Entry, ledger_files
+from nexrl.pool.ledger import Entry
 
 
 class LedgerAudit(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,21 +39,21 @@ class LedgerReader:
 
     def entries(self) -> list[Entry]:
         """Entries that count, in order: what a later attempt has superseded is left out, `rewound` included."""
-        kept: list[tuple[int, Entry]] = []
-        base = 0
-        for _, path in ledger_files(self._folder):
-            content = path.read_bytes()
-            for offset, entry in _lines(path, content):
+        kept: list[tuple[tuple[int, int], Entry]] = []
+        for attempt, path in self._files():
+            for offset, entry in _lines(path):
                 if entry.event == "rewound":
-                    kept = [line for line in kept if line[0] < entry.offset]
+                    kept = [line for line in kept if line[0] < (entry.attempt, entry.offset)]
                 else:
-                    kept.append((base + offset, entry))
-            base += len(content)
+                    kept.append(((attempt, offset), entry))
         return [entry for _, entry in kept]
 
     def audit(self) -> LedgerAudit:
         """What has become of every prompt."""
         return audit(self.entries())
+
+    def _files(self) -> list[tuple[int, Path]]:
+        return sorted((int(path.stem), path) for path in self._folder.glob("*.jsonl") if path.stem.isdigit())
 
 
 def audit(entries: Iterable[Entry]) -> LedgerAudit:
@@ -87,11 +87,11 @@ def audit(entries: Iterable[Entry]) -> LedgerAudit:
     )
 
 
-def _lines(path: Path, content: bytes) -> list[tuple[int, Entry]]:
+def _lines(path: Path) -> list[tuple[int, Entry]]:
     """Entries with their byte offsets in the file; a last line that a crash has cut off is left out."""
     decoder = msgspec.json.Decoder(Entry)
     found, offset = [], 0
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             found.append((offset, decoder.decode(line)))
         except msgspec.DecodeError as error:

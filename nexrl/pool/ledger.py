@@ -7,14 +7,13 @@
 `issued`: admitted to the pool. `finished`: its samples are in (all of them, or as many as the policy wants).
 `trained` and `dropped` are terminal: every issued prompt reaches exactly one of them. A dropped prompt may be issued
 again, and then is a new account. `rewound` says that this attempt goes on from a checkpoint: what stands between byte
-`offset` and this line is superseded, and stays where it is. An offset counts bytes over the files of all attempts, one
-after the other. Lines have `t` (Unix time in seconds).
+`offset` of `attempt` and this line is superseded, and stays where it is. Lines have `t` (Unix time in seconds).
 """
 
+import errno
 import os
 import threading
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -42,6 +41,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`dropped`: one of few words, to count by."""
     detail: str = ""
     """`dropped`: what the last failed sample said."""
+    attempt: int = 0
+    """`rewound`"""
     offset: int = 0
     """`rewound`: bytes."""
 
@@ -52,13 +53,13 @@ class Ledger:
 
     def __init__(self, folder: Path, *, attempt: int) -> None:
         """Raises RunFolderError also where the attempt has a file already."""
+        self.attempt = attempt
         self._path = folder / f"{attempt}.jsonl"
         self._encoder = msgspec.json.Encoder()
         self._lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._base = sum(path.stat().st_size for number, path in ledger_files(folder) if number < attempt)
-            self._file = self._path.open("xb")
+            self._file = self._path.open("xb", buffering=0)
         except FileExistsError as error:
             raise RunFolderError(f"{self._path} exists: attempt {attempt} has run, needs a new number") from error
         except OSError as error:
@@ -74,9 +75,9 @@ class Ledger:
 
     @property
     def offset(self) -> int:
-        """The position that a checkpoint keeps."""
+        """Bytes written: with `attempt`, the position that a checkpoint keeps."""
         with self._lock:
-            return self._base + self._file.tell()
+            return self._file.tell()
 
     def issued(self, group_id: str, order: int) -> None:
         """The prompt has been admitted."""
@@ -86,18 +87,17 @@ class Ledger:
         """The prompt's samples are in."""
         self._append(Entry(t=time.time(), event="finished", group_id=group_id, samples=samples))
 
-    def trained(self, group_ids: Iterable[str], *, step: int) -> None:
-        """These prompts were part of training step `step`."""
-        now = time.time()
-        self._append(*(Entry(t=now, event="trained", group_id=group_id, step=step) for group_id in group_ids))
+    def trained(self, group_id: str, step: int) -> None:
+        """The prompt was part of training step `step`."""
+        self._append(Entry(t=time.time(), event="trained", group_id=group_id, step=step))
 
     def dropped(self, group_id: str, reason: str, *, detail: str = "") -> None:
         """The prompt will not be trained on."""
         self._append(Entry(t=time.time(), event="dropped", group_id=group_id, reason=reason, detail=detail))
 
-    def rewind(self, offset: int) -> None:
-        """Supersede everything after a checkpoint's position; 0 supersedes all there is."""
-        self._append(Entry(t=time.time(), event="rewound", offset=offset))
+    def truncate_after(self, offset: int, *, attempt: int) -> None:
+        """Supersede everything after a checkpoint's position; (0, attempt=0) supersedes all there is."""
+        self._append(Entry(t=time.time(), event="rewound", attempt=attempt, offset=offset))
 
     def sync(self) -> None:
         """Make every entry durable."""
@@ -117,15 +117,16 @@ class Ledger:
         except OSError as error:
             raise RunFolderError(f"{self._path}: {error}") from error
 
-    def _append(self, *entries: Entry) -> None:
+    def _append(self, entry: Entry) -> None:
+        line = self._encoder.encode(entry) + b"\n"
         with self._lock:
+            start = self._file.tell()
             try:
-                self._file.write(b"".join(self._encoder.encode(entry) + b"\n" for entry in entries))
-                self._file.flush()
+                written = self._file.write(line)
+                reason = "" if written == len(line) else os.strerror(errno.ENOSPC)
             except OSError as error:
-                raise RunFolderError(f"{self._path}: {error}") from error
-
-
-def ledger_files(folder: Path) -> list[tuple[int, Path]]:
-    """(attempt, file) of every attempt, in order."""
-    return sorted((int(path.stem), path) for path in folder.glob("*.jsonl") if path.stem.isdigit())
+                reason = str(error)
+            if reason:
+                os.ftruncate(self._file.fileno(), start)  # half a line would make the rest unreadable
+                self._file.seek(start)
+                raise RunFolderError(f"{self._path}: {reason}")

@@ -23,7 +23,7 @@ from nexrl.types import Task, TrajectoryGroup, TrajectoryHeader
 
 
 class PoolClosed(Exception):
-    """The run is over; whoever feeds the pool ends."""
+    """Nobody waits for a batch of a closed pool but by mistake."""
 
 
 COUNTERS = ("issued", "finished", "partial", "dropped", "trained", "reissued", "late", "duplicate", "lost_workers")
@@ -59,14 +59,14 @@ class TrajectoryPool:
             self._condition.wait_for(lambda: self._closed is not None or self._book.slots.free > 0, timeout)
             return self._closed is None and self._book.slots.free > 0
 
-    def admit(self, task: Task) -> None:
-        """Take in a prompt and lease it out. Raises PoolClosed once closed, ValueError where no slot is free or the
+    def admit(self, task: Task) -> bool:
+        """Take in a prompt and lease it out; False once closed. Raises ValueError where no slot is free, or where the
         group id is in the pool."""
         with self._changing():
-            if self._closed is not None:
-                raise PoolClosed(str(self._closed))
-            self._book.admit(task)
-            self._leases.add(task)
+            if self._closed is None:
+                self._book.admit(task)
+                self._leases.add(task)
+            return self._closed is None
 
     def end_of_data(self) -> None:
         """No prompt follows (until the next `admit`): a batch may be short, and the one after the last is empty."""
@@ -132,11 +132,12 @@ class TrajectoryPool:
         with self._changing():
             self._book.expire(now)
 
-    def take_batch(self, timeout: float | None = None) -> list[TrajectoryGroup] | None:
-        """The next batch, sorted by order; None after the end of the data.
+    def take_batch(self, timeout: float | None = None) -> list[TrajectoryGroup]:
+        """The next batch, sorted by order.
 
-        It is shorter than `groups_per_batch` where prompts were dropped or the data has ended, and empty where a whole
-        batch was dropped. Raises what `close` was given, and TimeoutError with a diagnosis after `timeout` seconds.
+        It is shorter than `groups_per_batch` where prompts were dropped or the data has ended, and empty where all of
+        them were dropped, or where no batch will follow (`exhausted`). Raises what `close` was given, and TimeoutError
+        with a diagnosis after `timeout` seconds.
         """
         deadline = None if timeout is None else self._clock() + timeout
         with self._condition:
@@ -146,8 +147,6 @@ class TrajectoryPool:
                     self._condition.notify_all()
                 if self._closed is not None:
                     raise self._closed
-                if self._book.drained and not self._book.waiting:
-                    return None
                 batch = self._book.next_batch()
                 if batch is not None:
                     groups = self._book.take(batch)
@@ -157,6 +156,12 @@ class TrajectoryPool:
                     raise TimeoutError(self.describe())
                 ends = [end for end in (deadline, self._book.next_expiry()) if end is not None]
                 self._condition.wait(max(0.0, min(ends) - now) if ends else None)
+
+    @property
+    def exhausted(self) -> bool:
+        """The data has ended, and every batch was taken."""
+        with self._condition:
+            return self._book.drained and not self._book.waiting
 
     def mark_trained(self, group_ids: Iterable[str]) -> tuple[str, ...]:
         """The training step of these groups is done. Returns their prompts by order, for the ledger, which has

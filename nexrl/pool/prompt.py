@@ -18,7 +18,7 @@ class PromptState(enum.Enum):
     TAKEN = enum.auto()
 
 
-@dataclass
+@dataclass(eq=False)
 class Prompt:
     """Keeps which samples are in, which are under way in which attempt, and which are given up."""
 

@@ -11,7 +11,6 @@ from nexrl.config.schema import Recipe
 from nexrl.controller import Bookkeeper, Checkpoints, Feeder, Modules, NexRLController, Summary, TaskMaker
 from nexrl.data import CountTokens, create_data_loader
 from nexrl.errors import NexRLError
-from nexrl.inference import HttpEngineControl
 from nexrl.metrics import EventLog, MetricLogger, create_sinks
 from nexrl.models import count_prompt_tokens, load_tokenizer
 from nexrl.pool import Ledger, TrajectoryPool
@@ -95,9 +94,10 @@ class ControllerRole:
         desk = ReportDesk(pool, validator, recorders, board.reporter, board.policy, watchdog, on_fatal=self.fail)
         board.server.expose("lease", LeaseRequest, desk.lease)
         board.server.expose("report", RolloutReport, desk.report)
+        board.open()
         board.wait_for_all()
         service = self._make_train_service()
-        bookkeeper = self._make_bookkeeper(pool, ledger, recorders)
+        bookkeeper = self._make_bookkeeper(ledger, recorders)
         modules = Modules(
             pool=pool,
             ledger=ledger,
@@ -149,19 +149,18 @@ class ControllerRole:
         recipe = self._recipe
         if not recipe.rollout_worker.need_llm_inference or recipe.service.actor_service.backend == "mock":
             return None
+        from nexrl.inference import HttpEngineControl  # only where an engine is asked
+
         timeout = recipe.weight.timeout
         engines = [
-            HttpEngineControl(
-                engine.endpoints["http"], token=self._board.keys.http_token, name=engine.name, timeout=timeout
-            )
+            HttpEngineControl(engine.name, engine.endpoints["http"], token=self._board.keys.http_token, timeout=timeout)
             for engine in self._board.wait_for(Role.INFERENCE)
         ]
         publisher = ZmqWeightPublisher(self._board.server, self._names(Role.TRAINER), timeout=timeout)
         return WeightSyncController(engines, publisher, timeout=timeout)
 
-    def _make_bookkeeper(self, pool: TrajectoryPool, ledger: Ledger, recorders: RecorderCommands) -> Bookkeeper:
+    def _make_bookkeeper(self, ledger: Ledger, recorders: RecorderCommands) -> Bookkeeper:
         return Bookkeeper(
-            pool,
             ledger,
             lambda step: StepsWriter(
                 self._run_dir, attempt=self._identity.attempt, run_id=self._run_dir.name, from_step=step

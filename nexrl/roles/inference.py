@@ -5,10 +5,9 @@ from pathlib import Path
 from nexrl.cluster import Identity
 from nexrl.config.schema import Recipe
 from nexrl.inference.embedded import EmbeddedEngine, EngineServer, load_engine_model
-from nexrl.models import load_tokenizer
 from nexrl.roles.device import engine_device, limit_threads
 from nexrl.roles.session import Session
-from nexrl.weights import BroadcastReceiver
+from nexrl.weights.receiver import BroadcastReceiver
 
 
 class InferenceRole:
@@ -17,19 +16,26 @@ class InferenceRole:
     def __init__(self, recipe: Recipe, identity: Identity, run_dir: Path) -> None:
         limit_threads(identity.threads)
         self._session = Session(recipe, identity, run_dir)
-        config = recipe.service.inference_service
-        path = config.model_path or recipe.service.actor_service.actor.model.path
-        model = load_engine_model(path, config.dtype, engine_device(identity))
-        tokenizer = load_tokenizer(path)
-        self._engine = EmbeddedEngine(model, tokenizer, config)
-        receiver = BroadcastReceiver(self._engine, timeout=recipe.weight.timeout)
+        config, actor = recipe.service.inference_service, recipe.service.actor_service.actor
+        device = engine_device(identity)
+        loaded = load_engine_model(
+            config.model_path or actor.model.path,
+            dtype=config.dtype,
+            device=str(device),
+            random_init=not config.model_path and actor.model.init == "random",
+        )
+        self._engine = EmbeddedEngine(
+            loaded,
+            max_num_seqs=config.max_num_seqs,
+            max_model_len=config.max_model_len,
+            deterministic=config.deterministic,
+        )
         self._server = EngineServer(
             self._engine,
-            tokenizer,
-            config,
             token=self._session.keys.http_token,
+            model=config.model,
             host=identity.host_address,
-            weight_receiver=receiver,
+            receiver=BroadcastReceiver(self._engine, device=device, timeout=recipe.weight.timeout),
         )
 
     def run(self) -> int:

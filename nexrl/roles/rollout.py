@@ -7,7 +7,6 @@ from nexrl.cluster import Identity
 from nexrl.config.schema import Recipe
 from nexrl.errors import CommError, NexRLError
 from nexrl.evaluators import create_evaluator
-from nexrl.inference import HttpEngineClient
 from nexrl.models import load_tokenizer
 from nexrl.roles.recorders import RecorderSink, connect_recorder
 from nexrl.roles.session import Session
@@ -28,7 +27,6 @@ class RolloutRole:
         self._tokenizer = load_tokenizer(recipe.service.actor_service.actor.model.path)
         self._evaluator = create_evaluator(recipe.rollout_worker)
         self._runner: RolloutRunner | None = None
-        self._client: HttpEngineClient | None = None
         threading.Thread(target=self._end_with_session, daemon=True, name="shutdown").start()
         session.register({})
 
@@ -75,6 +73,8 @@ class RolloutRole:
     def _engine_client(self) -> EngineClient | None:
         if not self._recipe.rollout_worker.need_llm_inference:
             return None
+        from nexrl.inference import HttpEngineClient  # only where an engine is asked
+
         config = self._recipe.service.inference_service
         engines = self._session.discover("inference")
         return HttpEngineClient(

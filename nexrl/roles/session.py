@@ -33,6 +33,7 @@ class Session:
         self.host = socket.gethostname()
         self.tracker = ActivityTracker(ErrorReporter())
         self.stopped = threading.Event()
+        self._closing = False
         controller = find_controller(run_dir, recipe.launch.start_timeout, attempt=identity.attempt)
         self.keys = RunKeys.load(run_dir / "launch" / "secrets.json")
         self.rpc = RpcClient(controller.address, security=CurveClient(self.keys), name=identity.name)
@@ -79,9 +80,10 @@ class Session:
         self.rpc.call("report_error", report, None, timeout=_REPORT_TIMEOUT)
 
     def close(self) -> None:
-        """Stop beating and hang up."""
-        self._heartbeat.close()
+        """Hang up, and stop beating: a beat that waits for its answer ends with the connection."""
+        self._closing = True
         self.rpc.close()
+        self._heartbeat.close()
 
     def failed(self, error: NexRLError, *, work: str) -> NoReturn:
         """Report `error` if the controller can still be reached, then raise it."""
@@ -93,5 +95,6 @@ class Session:
         self.rpc.call("beat", None, None, timeout=self.recipe.runtime_monitor.health_check.timeout)
 
     def _controller_is_gone(self, error: BaseException) -> None:
-        logger.warning("the controller does not answer (%s): ending", error)
-        self.stopped.set()
+        if not self._closing:
+            logger.warning("the controller does not answer (%s): ending", error)
+            self.stopped.set()

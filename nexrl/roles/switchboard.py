@@ -36,6 +36,8 @@ class Switchboard:
         on_failure: Callable[[NexRLError], None],
     ) -> None:
         self._recipe = recipe
+        self._identity = identity
+        self._run_dir = run_dir
         self._events = events
         self._on_failure = on_failure
         self.reporter = ErrorReporter()
@@ -52,7 +54,10 @@ class Switchboard:
         self.server.expose("beat", None, lambda caller, request: self.directory.beat(caller.name))
         self.server.expose("discover", DiscoverRequest, self._discover)
         self.server.expose("report_error", ErrorReport, self._report_error)
-        announce(run_dir, self.server.address, keys.controller.public, attempt=identity.attempt)
+
+    def open(self) -> None:
+        """Let the others find this socket: every method that they call must be exposed by now."""
+        announce(self._run_dir, self.server.address, self.keys.controller.public, attempt=self._identity.attempt)
 
     def wait_for_all(self) -> None:
         """Returns when every role has registered; raises RoleError naming who is missing."""

@@ -70,24 +70,24 @@ class BaseRolloutWorker(ABC):
         started: float,
     ) -> list[Trajectory]:
         """Cut to `max_sequence_length`, evaluate (a cut rollout earns 0), and stamp one trajectory per sequence."""
-        truncated = [sequence.cut(self.config.max_sequence_length) for sequence in sequences].count(True) > 0
-        result = self.evaluate(task, BaseEvaluationTarget(final_answer=answer, is_truncated=truncated))
+        cut = [sequence.cut(self.config.max_sequence_length) for sequence in sequences]
+        result = self.evaluate(task, BaseEvaluationTarget(final_answer=answer, is_truncated=any(cut)))
         return [
-            self._trajectory(
+            self.stamp(
                 task,
                 run_id,
                 index,
                 sequence,
                 answer=answer,
-                finish_reason="truncated" if truncated else finish_reason,
+                finish_reason="truncated" if any(cut) else finish_reason,
                 started=started,
-                result=result,
-                reward=0.0 if truncated else result.reward,
+                score=result.metrics,
+                reward=0.0 if any(cut) else result.reward,
             )
             for index, sequence in enumerate(sequences)
         ]
 
-    def _trajectory(  # noqa: PLR0913 - one argument per column that only the caller knows
+    def stamp(  # noqa: PLR0913 - one argument per column that only the caller knows
         self,
         task: Task,
         run_id: int,
@@ -97,9 +97,10 @@ class BaseRolloutWorker(ABC):
         answer: str,
         finish_reason: str,
         started: float,
-        result: EvaluationRunResult,
+        score: Mapping[str, float],
         reward: float,
     ) -> Trajectory:
+        """One sequence as a trajectory, with everything that the store keeps of it."""
         tokens, loss_mask, logprobs = sequence.arrays()
         versions = [span.version for span in sequence.spans]
         header = TrajectoryHeader(
@@ -115,7 +116,7 @@ class BaseRolloutWorker(ABC):
             num_tokens=len(tokens),
             num_trained=int(loss_mask.sum()),
             reward=reward,
-            score=dict(result.metrics),
+            score=dict(score),
             finish_reason=finish_reason,
             version_min=min(versions, default=-1),
             version_max=max(versions, default=-1),

@@ -42,7 +42,14 @@ class SupervisedRolloutWorker(BaseRolloutWorker):
                 f"row {task.task_id}: prompt and response have {length} tokens, "
                 f"rollout_worker.max_sequence_length is {self.config.max_sequence_length}"
             )
-        [trajectory] = self.finish(
-            task, run_id, sequences, answer=completion.text, finish_reason="supervised", started=started
+        return self.stamp(
+            task,
+            run_id,
+            0,
+            sequences[0],
+            answer=completion.text,
+            finish_reason="supervised",
+            started=started,
+            score={},
+            reward=1.0,
         )
-        return trajectory

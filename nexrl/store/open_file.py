@@ -35,7 +35,7 @@ class OpenFile:
             self._datasets = {column.path: self._file[column.path] for column in layout.columns}
             self._streams = [column.path for column in layout.columns if column.stream]
             self._text_ends: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-            self._read_commits()
+            self.refresh()
         except _READ_ERRORS as error:
             self._file.close()
             raise StoreError(f"{path}: not readable: {error}") from error
@@ -47,13 +47,13 @@ class OpenFile:
         """See what was committed meanwhile; returns the number of rows."""
         try:
             for name in ("commits/rows", "commits/time"):
-                self._datasets[name].id.refresh()
+                self._datasets[name].refresh()
             before = self.rows
             self._read_commits()
             if self.rows > before:
-                # After the count, so that every counted row is seen.
+                # After the count was read: only then every counted row is sure to be seen.
                 for dataset in self._datasets.values():
-                    dataset.id.refresh()
+                    dataset.refresh()
                 self._text_ends = {}
         except _READ_ERRORS as error:
             raise StoreError(f"{self.path}: not readable: {error}") from error

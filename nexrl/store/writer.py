@@ -129,11 +129,11 @@ class TrajectoryWriter:
                     self._changed.notify_all()
             self._file.close()
         except Exception as error:  # noqa: BLE001  kept, and raised by every later call
+            self._file.abandon()  # first: a caller may end the process as soon as it knows
             with self._changed:
                 self._error = error
                 self._pending = []
                 self._changed.notify_all()
-            self._file.abandon()
 
     def _next_group(self) -> list[Trajectory]:
         """Waits for enough to commit; unblocked by append, flush, close and time. Empty when closed and drained."""

@@ -58,7 +58,7 @@ class SelfHostedTrainer(BaseTrainer):
             step=step,
             temperature=self.recipe.rollout_worker.temperature,
         )
-        return Batch(step=step, shards=shards, group_ids=prompts_of(groups), metrics=metrics)
+        return Batch(step=step, shards=shards, group_ids=tuple(group.group_id for group in groups), metrics=metrics)
 
 
 def _mini_batches(rows_of_groups: Sequence[Sequence[BatchRow]], *, prompts: int) -> list[list[BatchRow]]:
@@ -67,8 +67,3 @@ def _mini_batches(rows_of_groups: Sequence[Sequence[BatchRow]], *, prompts: int)
     cut = [rows_of_groups[start : start + size] for start in range(0, len(rows_of_groups), size)]
     flat = [[row for rows in mini for row in rows] for mini in cut]
     return [rows for rows in flat if rows]
-
-
-def prompts_of(groups: Sequence[TrajectoryGroup]) -> tuple[str, ...]:
-    """Group ids of the prompts that `groups` are made of: with a `key_list` of one's own a group is not a prompt."""
-    return tuple(dict.fromkeys(header.group_id for group in groups for header in group.headers))

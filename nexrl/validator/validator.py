@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from nexrl.errors import NexRLError, RoleError
+from nexrl.errors import NexRLError
 from nexrl.types import SampleFailure, SampleResult, Task, TrajectoryHeader
 from nexrl.validator.metrics import validation_metrics
 
@@ -63,10 +63,10 @@ class Validator:
             self._failed += len(failure.run_ids)
             self._condition.notify_all()
 
-    def close(self, error: NexRLError | None = None) -> None:
+    def close(self, error: NexRLError) -> None:
         """End a waiting `run` with `error`."""
         with self._condition:
-            self._closed = error or RoleError("validation was interrupted")
+            self._closed = error
             self._condition.notify_all()
 
     def describe(self) -> str:

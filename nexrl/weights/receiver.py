@@ -1,6 +1,7 @@
 """The engine's end of a weight broadcast."""
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 
 import torch
 
@@ -29,6 +30,8 @@ class BroadcastReceiver:
         self._device = device
         self._timeout = timeout
         self._rendezvous: Rendezvous | None = None
+        self._receiving = Lock()
+        """One update at a time: one that was given up must have ended before the next begins."""
 
     def join(self, *, master_address: str, master_port: int, rank: int, world_size: int, epoch: int) -> None:
         """Leave the former group and begin to meet in the group `epoch`; returns at once."""
@@ -53,18 +56,20 @@ class BroadcastReceiver:
         Raises WeightSyncError for a group that is not complete or breaks, weights that don't fit, another version, a
         checksum that does not hold. It then leaves the group, so that nobody goes on waiting for it.
         """
-        if self._rendezvous is None:
-            raise WeightSyncError(f"weights of version {version} are due, but this engine is in no weight group")
-        update = _Update(self._target, self._device)
-        try:
-            with torch.inference_mode():
-                update.run(self._rendezvous, version)
-        except BaseException as error:
-            self.leave()
-            if update.overwriting:
-                self._target.invalidate(f"the update to version {version} broke off: {error}")
-            raise
-        self._target.commit(version)
+        with self._receiving:
+            rendezvous = self._rendezvous
+            if rendezvous is None:
+                raise WeightSyncError(f"weights of version {version} are due, but this engine is in no weight group")
+            update = _Update(self._target, self._device)
+            try:
+                with torch.inference_mode():
+                    update.run(rendezvous, version)
+            except BaseException as error:
+                rendezvous.close()
+                if update.overwriting:
+                    self._target.invalidate(f"the update to version {version} broke off: {error}")
+                raise
+            self._target.commit(version)
 
     def leave(self) -> None:
         """Leave the group; a `receive` under way on another thread fails."""

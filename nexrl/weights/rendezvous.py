@@ -10,6 +10,9 @@ import torch
 from nexrl.errors import WeightSyncError
 from nexrl.weights.calls import in_background
 
+_GRACE_SECONDS = 2.0
+"""Past the deadline: `connect` ends by its own and says more about it."""
+
 
 class WeightGroup(Protocol):
     """What the weight plane needs of a process group."""
@@ -25,7 +28,11 @@ class WeightGroup(Protocol):
 
 
 class Rendezvous:
-    """Joins a group on a thread; `connect` has a deadline of its own. Safe to close at any moment, from any thread."""
+    """Joins a group on a thread. `connect` has a deadline of its own, `timeout` seconds.
+
+    `close` is safe at any moment, from any thread, and returns at once: leaving itself goes on in the background, for
+    Gloo lets go of an operation under way only at the operation's deadline.
+    """
 
     def __init__(self, connect: Callable[[], WeightGroup], *, epoch: int, timeout: float) -> None:
         self._epoch = epoch
@@ -40,7 +47,7 @@ class Rendezvous:
         if self._closed:
             raise WeightSyncError(f"weight group {self._epoch} was given up")
         try:
-            return self._joined.result(self._timeout)
+            return self._joined.result(self._timeout + _GRACE_SECONDS)
         except TimeoutError as error:
             raise WeightSyncError(f"weight group {self._epoch} was not complete within {self._timeout:g} s") from error
 
@@ -49,7 +56,7 @@ class Rendezvous:
         with self._lock:
             already, self._closed = self._closed, True
         if not already and self._joined.done():
-            self._leave()
+            in_background(f"leave weight group {self._epoch}", self._leave)
 
     def _connected(self, _: "Future[WeightGroup]") -> None:
         with self._lock:

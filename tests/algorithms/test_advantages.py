@@ -46,7 +46,8 @@ def test_empty_group_and_unequal_lengths():
 
 
 @pytest.mark.parametrize(
-    ("rewards", "flat"), [([1, 1, 1], True), ([0.1, 0.1], True), ([0, 0], True), ([1, 0], False), ([1], False), ([], False)]
+    ("rewards", "flat"),
+    [([1, 1, 1], True), ([0.1, 0.1], True), ([0, 0], True), ([1, 0], False), ([1], False), ([], False)],
 )
 def test_zero_variance(rewards, flat):
     assert zero_variance(rewards) is flat

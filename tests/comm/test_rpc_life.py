@@ -71,14 +71,14 @@ def test_closing_a_client_fails_calls_in_both_directions_and_takes_its_name_off(
 def test_closed_endpoints_refuse_calls_and_close_again(sockets):
     server = sockets.server()
     client = connected(server, sockets.client(server))
+    server.close()
+    server.close()
+    with pytest.raises(CommError, match=r"rollout-0: controller is closed \(train was not sent\)"):
+        server.call("rollout-0", "train", None, None, timeout=LONG).result(LONG)
     client.close()
     client.close()
     with pytest.raises(CommError, match=r"rollout-0 is closed \(beat was not sent\)"):
         client.call("beat", None, None, timeout=LONG)
-    server.close()
-    server.close()
-    with pytest.raises(CommError, match=r"controller is closed \(train was not sent\)"):
-        server.call("rollout-0", "train", None, None, timeout=LONG).result(LONG)
 
 
 def test_calling_one_who_is_not_there(sockets):

@@ -1,6 +1,5 @@
 """Trajectories to store."""
 
-import msgspec
 import numpy as np
 
 from nexrl.types import Trajectory, TrajectoryHeader, Turn, VersionSpan
@@ -62,4 +61,4 @@ def same(one, other):
         getattr(one, name).dtype == getattr(other, name).dtype
         and getattr(one, name).tobytes() == getattr(other, name).tobytes()
         for name in arrays
-    ) and all(msgspec.json.encode(getattr(one, name)) == msgspec.json.encode(getattr(other, name)) for name in rest)
+    ) and all(getattr(one, name) == getattr(other, name) for name in rest)

@@ -151,7 +151,7 @@ def test_a_full_disk_is_named_and_costs_only_what_was_not_durable(small_disk, ki
 
 
 def test_a_disk_without_room_for_a_new_file_is_named_and_left_clean(small_disk):
-    folder = small_disk(40)
+    folder = small_disk(8)
     with pytest.raises(StoreError, match=r"n0\.0\.h5: cannot create the file: No space left on device"):
         TrajectoryWriter(folder / "n0.0.h5", **WRITER)
     assert list(folder.iterdir()) == []

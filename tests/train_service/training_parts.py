@@ -170,14 +170,19 @@ def make_worker(recipe: Recipe, trajectories: Sequence[Trajectory]) -> TrainWork
     return worker
 
 
-def one_shard(
+def plan_for(
     rows: Sequence[BatchRow], *, step: int = 1, parts: int = 1, max_tokens: int = 10_000, **options: Any
-) -> Shard:
-    """The only rank's shard; rows in `parts` optimizer steps."""
+) -> tuple[Shard, ...]:
+    """Shards with the rows in `parts` optimizer steps."""
     size = -(-len(rows) // parts)
     minis = [rows[start : start + size] for start in range(0, len(rows), size)]
     plan = {"world_size": 1, "epochs": 1, "temperature": 1.0} | options
-    return plan_shards(minis, max_tokens=max_tokens, step=step, **plan)[0]
+    return plan_shards(minis, max_tokens=max_tokens, step=step, **plan)
+
+
+def one_shard(rows: Sequence[BatchRow], **options: Any) -> Shard:
+    """The only rank's shard."""
+    return plan_for(rows, **options)[0]
 
 
 def weights_of(worker: TrainWorker) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from weight_parts import Source, Target, make_receiver, make_sender, random_tens
 
 from nexrl.comm import CurveClient, CurveServer, RpcClient, RpcServer, RunKeys
 from nexrl.errors import TrainingError, WeightSyncError
-from nexrl.types import GroupAddress, OpenGroup, SendWeights
+from nexrl.types import OpenGroup, SendWeights
 from nexrl.weights import ABORT_GROUP, OPEN_GROUP, SEND_WEIGHTS, WeightSyncController, ZmqWeightPublisher, need_block
 from nexrl.weights.calls import in_background
 
@@ -94,7 +94,8 @@ def test_all_engines_pause_then_update_then_resume():
 def test_the_group_is_made_once_and_again_when_members_change():
     setup = Setup()
     setup.controller.publish(1)
-    assert setup.controller.publish(2).group_seconds < setup.controller.publish(3).transfer_seconds
+    setup.controller.publish(2)
+    setup.controller.publish(3)
     assert setup.verbs().count("join 1") == 2
     setup.engines.append(Engine("inference-2", setup.tensors, setup.events))
     setup.controller.rejoin(setup.engines)
@@ -177,15 +178,13 @@ def test_two_engines_of_one_name_are_refused():
 
 @pytest.mark.parametrize("threshold", [0, 1, 2, 5])
 def test_syncs_come_after_every_threshold_plus_one_steps(threshold):
-    train = rollout = 0
+    rollout = 0
     synced_after, lags = [], []
-    for step in range(1, 4 * (threshold + 1) + 1):
+    for train in range(4 * (threshold + 1)):
         lags.append(train - rollout)
-        due = need_block(train_version=train, rollout_version=rollout, threshold=threshold)
-        train += 1
-        if due:
-            rollout = train
-            synced_after.append(step)
+        if need_block(train_version=train, rollout_version=rollout, threshold=threshold):
+            rollout = train + 1
+            synced_after.append(train + 1)
     assert synced_after == [(threshold + 1) * times for times in (1, 2, 3, 4)]
     assert lags == list(range(threshold + 1)) * 4
 
@@ -200,6 +199,7 @@ def test_publishing_over_the_command_socket_reaches_every_trainer_rank():
     senders = [make_sender(source, rank=rank) for rank, source in enumerate(sources)]
     keys = RunKeys.generate()
     server = RpcServer(bind="tcp://127.0.0.1:0", security=CurveServer(keys), name="controller")
+    server.expose("hello", None, lambda *_: None)
     clients = [
         RpcClient(server.address, security=CurveClient(keys), name=f"trainer-{rank}") for rank in range(len(senders))
     ]
@@ -211,6 +211,7 @@ def test_publishing_over_the_command_socket_reaches_every_trainer_rank():
         )
         client.expose(SEND_WEIGHTS, SendWeights, lambda _, request, sender=sender: sender.send(version=request.version))
         client.expose(ABORT_GROUP, None, lambda _, request, sender=sender: sender.abort())
+        client.call("hello", None, None, timeout=20.0)
     publisher = ZmqWeightPublisher(server, ["trainer-0", "trainer-1"], timeout=20.0)
     engine = Engine("inference-0", tensors, [])
     controller = WeightSyncController([engine], publisher, timeout=30.0)
@@ -233,7 +234,6 @@ def test_publishing_over_the_command_socket_reaches_every_trainer_rank():
 
 def test_an_address_that_nobody_serves_is_an_error():
     receiver = make_receiver(Target(random_tensors(22)), timeout=1.0)
-    lost = GroupAddress(address="127.0.0.1", port=1)
-    receiver.join(master_address=lost.address, master_port=lost.port, rank=1, world_size=2, epoch=1)
-    with pytest.raises(WeightSyncError, match="127.0.0.1:1"):
+    receiver.join(master_address="127.0.0.1", master_port=1, rank=1, world_size=2, epoch=1)
+    with pytest.raises(WeightSyncError, match=r"127\.0\.0\.1:1"):
         receiver.receive(version=1)

@@ -73,7 +73,7 @@ class KvBuckets:
 
     def __init__(self, lengths_B: torch.Tensor) -> None:
         self._lengths = lengths_B.view(-1, 1, 1, 1)
-        self._buckets = sorted(set(lengths_B.tolist()))
+        self._buckets: list[int] = sorted(set(lengths_B.tolist()))
 
     @property
     def longest(self) -> int:

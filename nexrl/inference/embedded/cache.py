@@ -22,14 +22,13 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         self.is_initialized = True
         self._flat_keys = self.keys.view(-1, shape[-1])
         self._flat_values = self.values.view(-1, shape[-1])
-        self._slots: torch.Tensor | None = None
-        self._sources: torch.Tensor | None = None
+        self._prompts = (torch.empty(0), torch.empty(0))
         self._cells: torch.Tensor | None = None
         self._window = (0, 0, 0)
 
     def expect_prefill(self, slots: torch.Tensor, sources: torch.Tensor) -> None:
         """The next states are whole prompts: those of row `sources[i]` go to slot `slots[i]`."""
-        self._cells, self._slots, self._sources = None, slots, sources
+        self._cells, self._prompts = None, (slots, sources)
 
     def expect_decode(self, cells: torch.Tensor, window: tuple[int, int, int]) -> None:
         """The next states are one token a row, for `cells` of the flat cache; attend over `window` (first slot, end
@@ -42,8 +41,9 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         """Store [B, kv_heads, T, D]; returns the keys and values to attend over."""
         if self._cells is None:
             length = key_states.shape[2]
-            self.keys[:, :, :length].index_copy_(0, self._slots, key_states[self._sources])
-            self.values[:, :, :length].index_copy_(0, self._slots, value_states[self._sources])
+            slots, sources = self._prompts
+            self.keys[:, :, :length].index_copy_(0, slots, key_states[sources])
+            self.values[:, :, :length].index_copy_(0, slots, value_states[sources])
             return key_states, value_states
         width = key_states.shape[-1]
         self._flat_keys.index_copy_(0, self._cells, key_states.reshape(-1, width))

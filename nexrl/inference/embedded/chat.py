@@ -65,6 +65,6 @@ def _tool_call(call: Any) -> dict[str, Any]:
         arguments = function["arguments"]
         if isinstance(arguments, str):
             arguments = msgspec.json.decode(arguments)
-        return {**call, "function": {**function, "arguments": arguments}}
     except (KeyError, TypeError, msgspec.DecodeError) as error:
         raise RequestError(f"messages: a tool call cannot be read: {error!r}", param="messages") from error
+    return {**call, "function": {**function, "arguments": arguments}}

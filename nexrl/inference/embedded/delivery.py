@@ -127,7 +127,11 @@ class ChoiceStream:
         text = self._decode(sample.token_ids) if sample.text is None else sample.text
         start = self._sent_tokens
         return self._part(
-            text[self._sent_text :], sample.token_ids[start:], sample.logprobs[start:], sample.top[start:], sample=sample
+            text[self._sent_text :],
+            sample.token_ids[start:],
+            sample.logprobs[start:],
+            sample.top[start:],
+            sample=sample,
         )
 
     def _part(

@@ -20,7 +20,6 @@ from nexrl.inference.embedded.request import (
     GenerationRequest,
     Job,
     Listener,
-    RequestError,
     Sample,
     prompt_groups,
 )

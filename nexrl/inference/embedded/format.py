@@ -102,7 +102,7 @@ class CompletionFormat:
         self._id = f"cmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
 
-    def reply(self, parts: Sequence[Part], *, stream: bool, usage: Usage | None) -> CompletionReply:  # noqa: ARG002
+    def reply(self, parts: Sequence[Part], *, stream: bool, usage: Usage | None) -> CompletionReply:
         """A whole answer and a chunk look alike."""
         return CompletionReply(
             id=self._id,

@@ -108,7 +108,9 @@ class Rows:
         no_eos = np.flatnonzero(self._generated[part] < self._min_tokens[part])
         return SamplingBatch(
             inverse_temperature_B=self._tensor(self._inverse_temperature[part]),
-            uniforms_B=self._tensor(self._uniforms[rows, np.minimum(self._generated[part], self._uniforms.shape[1] - 1)]),
+            uniforms_B=self._tensor(
+                self._uniforms[rows, np.minimum(self._generated[part], self._uniforms.shape[1] - 1)]
+            ),
             greedy_B=self._tensor(greedy) if greedy.any() else None,
             truncation=self._truncation(start, truncated) if len(truncated) else None,
             no_eos_rows=self._tensor(no_eos) if len(no_eos) else None,

@@ -57,8 +57,13 @@ class Draw:
 
     def rows(self, start: int, stop: int) -> "Draw":
         """The draw of rows `start` to `stop` - 1 alone."""
-        parts = (self.tokens_B, self.logprobs_B, self.top_ids_BK, self.top_logprobs_BK)
-        return Draw(*(None if part is None else part[start:stop] for part in parts))
+        ids, logprobs = self.top_ids_BK, self.top_logprobs_BK
+        return Draw(
+            self.tokens_B[start:stop],
+            self.logprobs_B[start:stop],
+            None if ids is None else ids[start:stop],
+            None if logprobs is None else logprobs[start:stop],
+        )
 
 
 def draw(logits_BV: torch.Tensor, batch: SamplingBatch) -> Draw:
@@ -89,7 +94,7 @@ def truncate(weights_NV: torch.Tensor, truncation: Truncation) -> torch.Tensor:
     """Zero what lies outside the `top_k` most likely tokens and outside the smallest set of most likely tokens whose
     probability reaches `top_p` (Holtzman et al. 2020, nucleus sampling); equal weights rank by token id."""
     vocabulary = weights_NV.shape[1]
-    sorted_NV, order_NV = weights_NV.sort(-1, descending=True, stable=True)
+    sorted_NV, order_NV = weights_NV.sort(stable=True, dim=-1, descending=True)
     before_NV = sorted_NV.cumsum(-1) - sorted_NV
     limit_N = torch.where(truncation.top_k_N > 0, truncation.top_k_N, vocabulary)
     rank_V = torch.arange(vocabulary, device=weights_NV.device)
