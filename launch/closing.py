@@ -33,7 +33,7 @@ def print_closing(folder: RunFolder, *, exit_code: int, recipe: Recipe, console:
         *results(summary, ways),
         ("wall time", times(summary)),
         ("run folder", _short(folder.path)),
-        *((name, _short(Path(path))) for name, path in _mapping(summary, "paths").items()),
+        *((name, _short(Path(path))) for name, path in _mapping(summary, "paths").items() if Path(path) != folder.path),
         ("outcome", ending(exit_code)),
     ):
         if text:

@@ -114,7 +114,7 @@ def check(
         with TrajectoryReader(run) as reader:
             found = _all_findings(reader)
     for line in found[:_SHOWN_FINDINGS]:
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)
     if len(found) > _SHOWN_FINDINGS:
         console.print(f"… and {len(found) - _SHOWN_FINDINGS} more")
     if clear:

@@ -119,7 +119,8 @@ class Bookkeeper:
         else:
             self._recorders.wait_durable()
         for one in trained:
-            self._ledger.trained(one.prompts, step=one.batch.step)
+            for prompt in one.prompts:
+                self._ledger.trained(prompt, one.batch.step)
 
 
 @dataclass(frozen=True)

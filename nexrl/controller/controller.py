@@ -139,18 +139,20 @@ class NexRLController:
                     groups = self._take_batch()
                 with m.metrics.phase("train"):
                     report = m.trainer.train(groups, step=self._progress.step + 1)
-                step.log(report.metrics)
+                step.log(report.metrics | m.pool.metrics())
                 self._advance(groups, report, step)
                 if m.checkpoints.due(self._progress.step):
                     with m.metrics.phase("save"):
                         m.checkpoints.save(self._state())
                 with m.metrics.phase("publish"):
                     self._publish()
-                m.pool.release(report.batch.group_ids)
+                if not self._all_steps_done():
+                    m.pool.release(report.batch.group_ids)
             m.checkpoints.poll()
             m.watchdog.progressed(f"training step {self._progress.step}")
             if self._validation_due():
                 self._validate("step")
+                m.events.append("phase", name="training")
 
     def _finish(self) -> None:
         """The last checkpoint; and, unless the run was asked to stop, the last validation and the export."""
@@ -198,7 +200,7 @@ class NexRLController:
             return
         state = self._m.checkpoints.load(path)
         self._m.feeder.restore(state.loader)
-        self._m.ledger.rewind(state.ledger_offset)
+        self._m.ledger.truncate_after(state.ledger_offset, attempt=state.attempt)
         for group_id in state.open_groups:
             self._m.ledger.dropped(group_id, "resumed", detail="issued again by the next attempt")
         self._progress = state.progress
@@ -207,11 +209,11 @@ class NexRLController:
 
     def _take_batch(self) -> list[TrajectoryGroup]:
         """The next batch with anything in it; a batch whose prompts were all dropped is passed over."""
-        while (groups := self._m.pool.take_batch()) is not None:
-            if groups:
-                return groups
+        while not (groups := self._m.pool.take_batch()):
+            if self._m.pool.exhausted:
+                raise _OutOfData("the data has ended (data.epochs)")
             logger.warning("every prompt of a batch was dropped: going on with the next")
-        raise _OutOfData("the data has ended (data.epochs)")
+        return groups
 
     def _advance(self, groups: Sequence[TrajectoryGroup], report: TrainReport, step: StepMetrics) -> None:
         rows = report.batch.rows
@@ -222,6 +224,9 @@ class NexRLController:
         step.count_tokens(tokens)
         prompts = self._m.pool.mark_trained(report.batch.group_ids)
         self._m.feeder.settle(prompts)
+        outstanding = self._m.pool.outstanding()
+        if not self._stopping:  # a closed pool has given up prompts that a resumed run must issue again
+            self._m.feeder.keep(task.group_id for task in outstanding)
         self._m.bookkeeper.trained(report.batch, groups, prompts)
 
     def _publish(self) -> None:
@@ -239,11 +244,10 @@ class NexRLController:
         m.events.append("validation", when=when, step=step, metrics=metrics)
         m.summary.validated(when, metrics)
         m.watchdog.progressed(f"validation after step {step}")
-        m.events.append("phase", name="training")
 
     def _validation_due(self) -> bool:
         frequency = self._recipe.validate.validate_freq
-        last = self._progress.step >= self._recipe.trainer.total_train_steps
+        last = self._all_steps_done()
         return (
             frequency > 0
             and self._progress.step % frequency == 0
@@ -265,6 +269,9 @@ class NexRLController:
     def _check_finish(self) -> bool:
         """Whether all steps are done; raises what `stop` or `fail` brought."""
         self._check_stopped()
+        return self._all_steps_done()
+
+    def _all_steps_done(self) -> bool:
         return self._progress.step >= self._recipe.trainer.total_train_steps
 
     def _check_stopped(self) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -48,10 +48,16 @@ class Feeder:
             self._thread.join(timeout)
 
     def settle(self, group_ids: tuple[str, ...]) -> None:
-        """These prompts are through: trained or dropped."""
+        """These prompts are trained."""
         with self._lock:
             for group_id in group_ids:
                 self._outstanding.pop(group_id, None)
+
+    def keep(self, group_ids: Iterable[str]) -> None:
+        """Only these prompts may be missed by a resumed run; the others were dropped."""
+        kept = set(group_ids)
+        with self._lock:
+            self._outstanding = {name: item for name, item in self._outstanding.items() if name in kept}
 
     def capture(self) -> LoaderState:
         """The position from which a resumed run misses nothing: prompts that are not through come first."""

@@ -8,9 +8,7 @@ from nexrl.types import Message
 from nexrl.types.protocols import Tokenizer
 
 
-def prompt_text(
-    tokenizer: Tokenizer, prompt: str | Sequence[Message], *, tools: Sequence[Any] | None = None
-) -> str:
+def prompt_text(tokenizer: Tokenizer, prompt: str | Sequence[Message], *, tools: Sequence[Any] | None = None) -> str:
     """A text prompt as it is, messages through the tokenizer's chat template; DataError where it has none."""
     if isinstance(prompt, str):
         return prompt

@@ -8,7 +8,8 @@ The learning rate is a function of the step (schedule.py), and training draws no
 to continue bit by bit.
 """
 
-from concurrent.futures import Future
+import pickle
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,14 @@ class Checkpointer:
     def save(self, path: Path, *, progress: torch.Tensor, weight_only: bool) -> None:
         """Returns when weights may change again; `written` says when the folder is on disk.
 
-        Waits for the former checkpoint first and raises CheckpointError if that one failed.
+        Waits for the former checkpoint first, whose own `written` says how it ended.
         """
         self.wait()
         state = self._state(progress, weight_only=weight_only)
         try:
             written = async_save(state, checkpoint_id=path, process_group=self._group)
         except (CheckpointException, OSError) as error:
-            raise CheckpointError(f"checkpoint {path}: {error}") from error
+            raise CheckpointError(f"checkpoint {path}: {_reason(error)}") from error
         self._written = _translated(written, path)
 
     @property
@@ -57,12 +58,12 @@ class Checkpointer:
 
     def wait(self) -> None:
         """Until nothing is being written."""
-        self._written.result()
+        wait([self._written])
 
     def load(self, path: Path, *, weight_only: bool) -> torch.Tensor:
         """Weights, and unless `weight_only` the optimizer's state, from `path`; returns its progress.
 
-        Raises CheckpointError naming what is missing or of another shape; nothing is changed then.
+        Raises CheckpointError naming what is missing, of another shape (nothing is changed then) or unreadable.
         """
         self.wait()
         state = self._state(torch.zeros(3, dtype=torch.float64), weight_only=weight_only)
@@ -70,7 +71,7 @@ class Checkpointer:
         try:
             load(state, checkpoint_id=path, process_group=self._group)
         except (CheckpointException, OSError) as error:
-            raise CheckpointError(f"checkpoint {path}: {error}") from error
+            raise CheckpointError(f"checkpoint {path}: {_reason(error)}") from error
         if not weight_only:
             set_optimizer_state_dict(self._backend.model, self._backend.optimizer, state["optimizer"])
         progress: torch.Tensor = state["progress"]
@@ -96,17 +97,27 @@ def _translated(written: Any, path: Path) -> "Future[Any]":
         if error is None:
             outcome.set_result(None)
         else:
-            outcome.set_exception(CheckpointError(f"checkpoint {path}: {type(error).__name__}: {error}"))
+            outcome.set_exception(CheckpointError(f"checkpoint {path}: {_reason(error)}"))
 
     written.add_done_callback(finish)
     return outcome
+
+
+def _reason(error: BaseException) -> str:
+    """One line; torch's CheckpointException holds a traceback per rank, of which the errors are named."""
+    if isinstance(error, CheckpointException):
+        return "; ".join(f"rank {rank}: {_reason(cause)}" for rank, (cause, _) in sorted(error.failures.items()))
+    return f"{type(error).__name__}: {error}"
 
 
 def _check(path: Path, state: dict[str, Any]) -> None:
     """Compare names and shapes before anything is overwritten."""
     if not (path / ".metadata").is_file():
         raise CheckpointError(f"checkpoint {path}: found no .metadata, needs a complete distributed checkpoint")
-    stored = FileSystemReader(path).read_metadata().state_dict_metadata
+    try:
+        stored = FileSystemReader(path).read_metadata().state_dict_metadata
+    except (OSError, pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError, ImportError) as error:
+        raise CheckpointError(f"checkpoint {path}: .metadata cannot be read: {_reason(error)}") from error
     for name, value in _flat(state):
         if not isinstance(value, torch.Tensor):
             continue

@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
+from nexrl.comm import RpcServer
 from nexrl.errors import CommError, NexRLError, TrainingError
 from nexrl.train_service.records import (
     ExportRequest,
@@ -77,22 +78,10 @@ class TrainServiceClient(ABC):
         """End the service."""
 
 
-class CommandServer(Protocol):
-    """The part of nexrl.comm.RpcServer that is used here."""
-
-    def call(self, peer: str, method: str, request: Any, reply_type: Any, *, timeout: float) -> "Future[Any]":
-        """Ask a connected peer."""
-        ...
-
-    def peers(self) -> Sequence[str]:
-        """Names of connected peers."""
-        ...
-
-
 class ZmqTrainServiceClient(TrainServiceClient):
     """Drives the trainer ranks of this job, each named by its place in `ranks`."""
 
-    def __init__(self, server: CommandServer, ranks: Sequence[str], timeout: float) -> None:
+    def __init__(self, server: RpcServer, ranks: Sequence[str], timeout: float) -> None:
         """`timeout` in seconds is for one command on all ranks."""
         self._server = server
         self._ranks = tuple(ranks)
@@ -111,7 +100,7 @@ class ZmqTrainServiceClient(TrainServiceClient):
         return infos
 
     def init_model(self) -> None:
-        self._all("init_model", None, type(None)).result()
+        self._all("init_model", None, None).result()
 
     def update_actor(self, batch: Batch) -> UpdateResult:
         replies: list[UpdateReply] = self._each("update_actor", self._shards(batch), UpdateReply).result()
@@ -127,15 +116,15 @@ class ZmqTrainServiceClient(TrainServiceClient):
 
     def save_checkpoint(self, local_path: str, global_step: int = 0, save_weight_only: bool = False) -> "Future[None]":
         request = SaveRequest(local_path, global_step, save_weight_only)
-        self._all("save_checkpoint", request, type(None)).result()
-        return self._all("checkpoint_written", None, type(None))
+        self._all("save_checkpoint", request, None).result()
+        return self._all("checkpoint_written", None, None)
 
     def load_checkpoint(self, path: str, load_weight_only: bool = False) -> LoadReply:
         replies: list[LoadReply] = self._all("load_checkpoint", LoadRequest(path, load_weight_only), LoadReply).result()
         return replies[0]
 
     def export_hf(self, path: str) -> None:
-        self._all("export_hf", ExportRequest(path), type(None)).result()
+        self._all("export_hf", ExportRequest(path), None).result()
 
     def health_check(self) -> dict[str, Any]:
         connected = len(set(self._ranks) & set(self._server.peers()))
@@ -147,7 +136,7 @@ class ZmqTrainServiceClient(TrainServiceClient):
         return infos
 
     def destroy(self) -> None:
-        self._all("destroy", None, type(None)).result()
+        self._all("destroy", None, None).result()
 
     def _shards(self, batch: Batch) -> Sequence[Any]:
         if len(batch.shards) != self.world_size:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from nexrl.comm import RpcServer
 from nexrl.errors import ConfigError
-from nexrl.train_service.client import CommandServer, TrainServiceClient, ZmqTrainServiceClient
+from nexrl.train_service.client import TrainServiceClient, ZmqTrainServiceClient
 from nexrl.train_service.mock import MockTrainServiceClient
 
 MOCK_URL = "mock://localhost"
@@ -14,7 +15,7 @@ def create_train_service_client(
     url: str = MOCK_URL,
     identifier: str = "default",
     *,
-    server: CommandServer | None = None,
+    server: RpcServer | None = None,
     ranks: Sequence[str] = (),
     timeout: float = 600.0,
 ) -> TrainServiceClient:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from nexrl.comm import RpcClient
 from nexrl.errors import NexRLError, TrainingError
 from nexrl.train_service.records import (
     ExportRequest,
@@ -21,14 +22,6 @@ from nexrl.train_service.records import (
 )
 from nexrl.train_service.worker import TrainWorker
 from nexrl.types import Shard
-
-
-class CommandSocket(Protocol):
-    """The part of nexrl.comm.RpcClient that is used here."""
-
-    def expose(self, method: str, request_type: Any, handler: Callable[[Any, Any], Any]) -> None:
-        """Let the peer call `method`; the handler gets (caller, request) and may return a Future of the reply."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -46,22 +39,22 @@ class TrainService:
     a TrainingError, and `run` raises it.
     """
 
-    def __init__(self, worker: TrainWorker, rpc: CommandSocket) -> None:
+    def __init__(self, worker: TrainWorker, rpc: RpcClient) -> None:
         self._worker = worker
         self._rpc = rpc
         self._queue: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open = True
-        self.add("initialize_worker", type(None), lambda _: worker.worker_info())
-        self.add("init_model", type(None), lambda _: worker.init_model())
+        self.add("initialize_worker", None, lambda _: worker.worker_info())
+        self.add("init_model", None, lambda _: worker.init_model())
         self.add("update_actor", Shard, self._update)
         self.add("compute_log_prob", LogProbRequest, self._log_prob)
         self.add("save_checkpoint", SaveRequest, self._save)
-        self.add("checkpoint_written", type(None), lambda _: worker.checkpoint_written())
+        self.add("checkpoint_written", None, lambda _: worker.checkpoint_written())
         self.add("load_checkpoint", LoadRequest, self._load)
         self.add("export_hf", ExportRequest, lambda request: worker.export_hf(Path(request.path)))
-        self.add("worker_info", type(None), self._info)
-        self.add("destroy", type(None), self._destroy)
+        self.add("worker_info", None, self._info)
+        self.add("destroy", None, self._destroy)
 
     def add(self, method: str, request_type: Any, command: Callable[[Any], Any]) -> None:
         """Serve one more command, `command(request) -> reply` or a Future of it, on the same thread as all others."""

@@ -100,6 +100,20 @@ def test_many_threads_share_one_client(client):
     assert together == [first(number) for number in range(64)]
 
 
+def test_64_concurrent_requests_share_their_steps(make_server, make_client):
+    server = make_server(max_num_seqs=64)
+    client = make_client(server.url)
+    sampling = SamplingParams(max_tokens=32, temperature=0)
+    server.engine.pause()
+    with ThreadPoolExecutor(64) as pool:
+        futures = [pool.submit(client.generate, prompt(n), sampling=sampling, seeds=[0]) for n in range(64)]
+        while server.engine.waiting < 64:  # bounded by the test's timeout
+            time.sleep(0.01)
+        server.engine.resume()
+        lengths = [len(future.result()[0].token_ids) for future in futures]
+    assert server.engine.steps == max(lengths) - 1
+
+
 def test_refused_requests_are_not_tried_again(server, make_client):
     client = make_client(server.url, max_retries=3)
     with pytest.raises(InferenceError, match=rf"failed after 1 attempt.*{server.url}: HTTP 400: .*200 tokens"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from engine_parts import Listener, ask, forward_logprobs, prompt
+from engine_parts import Listener, ask, break_model, forward_logprobs, prompt
 from transformers import AutoModelForCausalLM
 
 from nexrl.errors import ConfigError, InferenceError
@@ -25,6 +25,17 @@ def test_logprobs_are_those_of_a_plain_forward(make_engine, model_folders, archi
         for sample in listener.wait(lambda events: len(events) == 2):
             want = forward_logprobs(model, request.prompt_ids, sample.token_ids, temperature=temperature or 1.0)
             np.testing.assert_allclose(sample.logprobs, want, atol=1e-5, rtol=0)
+
+
+def test_bfloat16_stays_near_a_plain_forward(model_folders, plain_model):
+    engine = EmbeddedEngine(
+        load_engine_model(model_folders["qwen3"], dtype="bfloat16"), max_num_seqs=4, max_model_len=64
+    )
+    engine.start()
+    for sample in engine.generate(ask(prompt(0), seeds=[1, 2, 3], max_tokens=20)):
+        want = forward_logprobs(plain_model, prompt(0), sample.token_ids)
+        assert np.abs(want - sample.logprobs).mean() < 0.05
+    engine.stop()
 
 
 def test_greedy_equals_transformers_generate(make_engine, plain_model):
@@ -105,6 +116,8 @@ def test_a_prompt_may_fill_the_context(make_engine):
         (ask([5, 320]), "0 to 319"),
         (ask([-1]), "0 to 319"),
         (ask([5], min_tokens=9), "max_tokens is 8"),
+        (ask([5], seeds=[2**64]), "seeds"),
+        (ask([5], temperature=1e-9), "temperature"),
     ],
 )
 def test_impossible_requests_are_refused(make_engine, request_, message):
@@ -112,21 +125,22 @@ def test_impossible_requests_are_refused(make_engine, request_, message):
         make_engine(start=False).submit(request_, Listener())
 
 
-def test_a_failing_model_fails_all_requests_and_says_why(make_engine, monkeypatch):
+def test_a_failing_model_fails_all_requests_and_says_why(make_engine):
     engine = make_engine()
     listener = Listener()
-
-    def broken(*_, **__):
-        raise RuntimeError("no memory")
-
-    monkeypatch.setattr(engine._model, "forward", broken)
+    break_model(engine)
     engine.submit(ask(prompt(0)), listener)
     (event,) = listener.wait(bool)
-    assert "RuntimeError: no memory" in str(event.error)
-    with pytest.raises(InferenceError, match="no memory"):
+    assert "the engine failed: RuntimeError: The size of tensor" in str(event.error)
+    with pytest.raises(InferenceError, match="The size of tensor"):
         engine.generate(ask(prompt(0)))
-    with pytest.raises(InferenceError, match="no memory"):
+    with pytest.raises(InferenceError, match="The size of tensor"):
         engine.wait_idle(60)
+
+
+def test_an_engine_that_was_not_started_says_so(make_engine):
+    with pytest.raises(InferenceError, match="not been started"):
+        make_engine(start=False).generate(ask(prompt(0)))
 
 
 def test_weights_that_are_not_finite_fail_the_request_alone(make_engine):

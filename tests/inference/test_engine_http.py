@@ -2,7 +2,7 @@ import socket
 
 import httpx
 import pytest
-from engine_parts import TOKEN, ask, prompt, write_model
+from engine_parts import TOKEN, ask, break_model, prompt, write_model
 
 from nexrl.errors import InferenceError
 from nexrl.inference.embedded import EmbeddedEngine, EngineServer, load_engine_model
@@ -39,6 +39,7 @@ def failed(response, status, param=None):
         ({"n": 10**9}, "n"),
         ({"seeds": []}, "seeds"),
         ({"seeds": [-1]}, "seeds"),
+        ({"seeds": [2**64]}, "seeds"),
         ({"seeds": [1, 2], "n": 3}, "seeds"),
         ({"seeds": [1], "seed": 1}, "seeds"),
         ({"stop": ""}, "stop"),
@@ -153,18 +154,14 @@ def test_a_client_that_leaves_frees_its_slot(make_server, stream):
     assert server.engine.steps < 499
 
 
-def test_a_failed_engine_is_unhealthy_and_fails_requests(make_server, monkeypatch):
+def test_a_failed_engine_is_unhealthy_and_fails_requests(make_server):
     server = make_server()
-
-    def broken(*_, **__):
-        raise RuntimeError("no memory")
-
-    monkeypatch.setattr(server.engine._model, "forward", broken)
+    break_model(server.engine)
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
-        assert "no memory" in failed(client.post("/v1/completions", json=COMPLETION), 500)
-        assert "no memory" in failed(client.get("/health"), 500)
-        assert "no memory" in failed(client.post("/v1/completions", json=COMPLETION), 500)
-        assert "no memory" in failed(client.post("/pause"), 500)
+        assert "size of tensor" in failed(client.post("/v1/completions", json=COMPLETION), 500)
+        assert "size of tensor" in failed(client.get("/health"), 500)
+        assert "size of tensor" in failed(client.post("/v1/completions", json=COMPLETION), 500)
+        assert "size of tensor" in failed(client.post("/pause"), 500)
 
 
 def test_a_taken_address_is_named(server, make_engine):

@@ -1,4 +1,4 @@
-"""Tasks and headers for the pool's tests."""
+"""Tasks, headers and shorthands for the pool's tests."""
 
 from nexrl.types import SamplingParams, Task, TrajectoryHeader
 
@@ -46,3 +46,17 @@ def header(name, run_id=0, *, order=0, sequence=0, attempt=0, data_source="src",
         recorder="recorder-0",
         extra=extra or {},
     )
+
+
+def finish(pool, name, *, runs=(0, 1), order=0, attempt=0):
+    for run in runs:
+        assert pool.put(name, attempt, run, (header(name, run, order=order),))
+
+
+def names(groups):
+    return [group.group_id for group in groups]
+
+
+def admit_all(pool, *letters):
+    for order, name in enumerate(letters):
+        pool.admit(task(name, order=order))

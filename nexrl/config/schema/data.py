@@ -102,7 +102,8 @@ class TrajectoryPoolConfig:
     check_batch_ready_function: Literal[
         "batch_size_reached", "loaded_batch_finished", "batch_size_reached_and_loaded_batch_finished"
     ] = "loaded_batch_finished"
-    """`batch_size_reached`: enough finished groups; `loaded_batch_finished`: every admitted prompt has ended."""
+    """`batch_size_reached`: the first prompts that finish make the batch; `loaded_batch_finished`: every prompt of the
+    oldest batch has ended, dropped ones leave a gap; both joined: dropped ones are replaced."""
     group_timeout: float = 900.0
     """Seconds from a group's first issue after which its missing samples are given up."""
     max_attempts: int = 3

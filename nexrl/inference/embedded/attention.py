@@ -71,9 +71,10 @@ class KvBuckets:
 
     SIZE = 128
 
-    def __init__(self, lengths_B: torch.Tensor) -> None:
+    def __init__(self, lengths_B: torch.Tensor, *, taken: int) -> None:
+        """Rows from `taken` on belong to nobody: what they get is not defined."""
         self._lengths = lengths_B.view(-1, 1, 1, 1)
-        self._buckets: list[int] = sorted(set(lengths_B.tolist()))
+        self._buckets: list[int] = sorted(set(lengths_B[:taken].tolist()))
 
     @property
     def longest(self) -> int:
@@ -96,5 +97,5 @@ class KvBuckets:
                 query, key[:, :, :bucket], value[:, :, :bucket], attn_mask=mask[..., :bucket], scale=scaling
             )
             out = part if out is None else torch.where(self._lengths == bucket, part, out)
-        assert out is not None  # there is a bucket for every row
+        assert out is not None  # there is a bucket for every taken row
         return out

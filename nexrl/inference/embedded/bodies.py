@@ -77,8 +77,8 @@ class GenerationBody(msgspec.Struct, frozen=True, kw_only=True):
                 raise RequestError(f"n: found {count}, needs 1 to {_MAX_SAMPLES}", param="n")
             root = secrets.randbits(63) if self.seed is None else self.seed
             return tuple(derive_seed(root, i) for i in range(count))
-        if not 1 <= len(self.seeds) <= _MAX_SAMPLES or min(self.seeds) < 0:
-            raise RequestError(f"seeds: needs 1 to {_MAX_SAMPLES} numbers, none negative", param="seeds")
+        if not 1 <= len(self.seeds) <= _MAX_SAMPLES:
+            raise RequestError(f"seeds: found {len(self.seeds)} numbers, needs 1 to {_MAX_SAMPLES}", param="seeds")
         if self.seed is not None or self.n not in (None, len(self.seeds)):
             raise RequestError(
                 f"seeds: found {len(self.seeds)} with n {self.n} and seed {self.seed}, needs n (or no n) and no seed",

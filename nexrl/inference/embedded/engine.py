@@ -94,6 +94,17 @@ class EmbeddedEngine:
         """Whether no request runs (some may wait)."""
         return self._rows.count == 0 and not any(job.started for job in self._queue)
 
+    @property
+    def running(self) -> int:
+        """Samples that have a slot."""
+        return self._rows.count
+
+    @property
+    def waiting(self) -> int:
+        """Samples that have none yet."""
+        with self._changed:
+            return sum(len(job.waiting) for job in self._queue)
+
     def submit(self, request: GenerationRequest, listener: Listener) -> Job:
         """Queue a request. `listener` hears one Sample per seed, before them their TokenEvents where the request
         streams, or one Failed. Raises RequestError, or InferenceError where the engine no longer works."""
@@ -115,6 +126,8 @@ class EmbeddedEngine:
 
     def generate(self, request: GenerationRequest) -> list[Sample]:
         """Submit and wait: one sample per seed, in their order. Raises what stopped it."""
+        if not (self._thread.is_alive() or self._failure):
+            raise InferenceError("the engine has not been started")
         done = threading.Event()
         events: list[Event] = []
 

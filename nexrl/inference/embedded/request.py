@@ -10,6 +10,10 @@ from nexrl.types import SamplingParams
 TopLogprobs = list[tuple[int, float]]
 """The most likely tokens of one position: (token id, log-prob), best first."""
 
+_SEEDS = 2**64
+_LOWEST_TEMPERATURE = 1e-4
+"""Below it, logits / temperature may leave the range of float32."""
+
 
 class RequestError(InferenceError):
     """A request that cannot be served as it stands. `status` is the HTTP status, `param` the field at fault."""
@@ -56,6 +60,13 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
                 f"prompt: token ids from {min(self.prompt_ids)} to {max(self.prompt_ids)}, "
                 f"the vocabulary has 0 to {vocab_size - 1}",
                 param="prompt",
+            )
+        if not all(0 <= seed < _SEEDS for seed in self.seeds):
+            raise RequestError(f"seeds: needs numbers from 0 to {_SEEDS - 1}", param="seeds")
+        if 0 < self.sampling.temperature < _LOWEST_TEMPERATURE:
+            raise RequestError(
+                f"temperature: found {self.sampling.temperature}, needs 0 (greedy) or at least {_LOWEST_TEMPERATURE}",
+                param="temperature",
             )
         if self.min_tokens > wanted:
             raise RequestError(f"min_tokens: found {self.min_tokens}, max_tokens is {wanted}", param="min_tokens")

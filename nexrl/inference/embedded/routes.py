@@ -118,7 +118,15 @@ class GenerationRoutes:
         """GET /health: 200, or 500 with the reason."""
         if self._engine.failure is not None:
             raise self._engine.failure
-        return json_response({"status": "ok", "weight_version": self._engine.version, "steps": self._engine.steps})
+        return json_response(
+            {
+                "status": "ok",
+                "weight_version": self._engine.version,
+                "running": self._engine.running,
+                "waiting": self._engine.waiting,
+                "steps": self._engine.steps,
+            }
+        )
 
     def _card(self) -> dict[str, Any]:
         limit = self._engine.max_model_len

@@ -75,11 +75,11 @@ class ModelRunner:
         own = (positions // KvBuckets.SIZE + 1) * KvBuckets.SIZE
         own_B = torch.from_numpy(np.minimum(own, self._max_len)).to(self.device)
         if self._block == self._slots:
-            return self._decode(0, tokens_B, positions_B, buckets=KvBuckets(own_B))
+            return self._decode(0, tokens_B, positions_B, buckets=KvBuckets(own_B, taken=count))
         logits = torch.zeros(self._slots, self.vocab_size, dtype=self.dtype, device=self.device)
         for row in range(count):
             part = slice(row, row + 1)
-            logits[part] = self._decode(row, tokens_B[part], positions_B[part], buckets=KvBuckets(own_B[part]))
+            logits[part] = self._decode(row, tokens_B[part], positions_B[part], buckets=KvBuckets(own_B[part], taken=1))
         return logits
 
     def _decode(
