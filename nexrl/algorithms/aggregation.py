@@ -1,11 +1,10 @@
 """From per-token losses to one number: weights, normalised over the whole batch of all ranks."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
-LossAggregation = Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"]
+from nexrl.config.schema import LossAggregation
 
 
 def token_weights(

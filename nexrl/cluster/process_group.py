@@ -135,7 +135,14 @@ class PrivateGroup:
         """
         options = dist.BroadcastOptions()
         options.rootRank, options.rootTensor = root, 0
-        self._run("broadcast", lambda: self._group.broadcast([tensor], options).wait())
+        group = self._group
+
+        def operation() -> None:
+            # The thread's own reference: torch's destructor waits for running operations with the GIL held, so that
+            # the last reference must not go (in `close`) before this operation has ended.
+            group.broadcast([tensor], options).wait()
+
+        self._run("broadcast", operation)
 
     def close(self) -> None:
         """Leave the group; a running operation raises WeightSyncError at once. Safe to repeat."""

@@ -223,10 +223,7 @@ class NexRLController:
         )
         step.count_tokens(tokens)
         prompts = self._m.pool.mark_trained(report.batch.group_ids)
-        self._m.feeder.settle(prompts)
-        outstanding = self._m.pool.outstanding()
-        if not self._stopping:  # a closed pool has given up prompts that a resumed run must issue again
-            self._m.feeder.keep(task.group_id for task in outstanding)
+        self._m.feeder.settle()
         self._m.bookkeeper.trained(report.batch, groups, prompts)
 
     def _publish(self) -> None:

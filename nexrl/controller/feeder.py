@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
@@ -47,17 +47,13 @@ class Feeder:
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def settle(self, group_ids: tuple[str, ...]) -> None:
-        """These prompts are trained."""
+    def settle(self) -> None:
+        """Forget the prompts that are through, trained or dropped; those that only the pool's closing dropped are kept,
+        for a resumed run to issue again."""
         with self._lock:
-            for group_id in group_ids:
-                self._outstanding.pop(group_id, None)
-
-    def keep(self, group_ids: Iterable[str]) -> None:
-        """Only these prompts may be missed by a resumed run; the others were dropped."""
-        kept = set(group_ids)
-        with self._lock:
-            self._outstanding = {name: item for name, item in self._outstanding.items() if name in kept}
+            outstanding = {task.group_id for task in self._pool.outstanding()}
+            if not self._pool.closed:
+                self._outstanding = {name: item for name, item in self._outstanding.items() if name in outstanding}
 
     def capture(self) -> LoaderState:
         """The position from which a resumed run misses nothing: prompts that are not through come first."""

@@ -163,6 +163,12 @@ class TrajectoryPool:
         with self._condition:
             return self._book.drained and not self._book.waiting
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        with self._condition:
+            return self._closed is not None
+
     def mark_trained(self, group_ids: Iterable[str]) -> tuple[str, ...]:
         """The training step of these groups is done. Returns their prompts by order, for the ledger, which has
         `trained` written to it when the trajectories are durable. Raises ValueError for a group that is in no batch, or

@@ -19,7 +19,8 @@ from nexrl.train_service import (
     ZmqTrainServiceClient,
     create_train_service_client,
 )
-from nexrl.types import Batch
+from nexrl.train_service.records import UpdateReply
+from nexrl.types import Batch, Shard
 
 TRAJECTORIES = make_trajectories((5, 9, 7, 12, 3, 8))
 ROWS = rows_of(TRAJECTORIES)
@@ -65,15 +66,15 @@ class Served:
         self.service = TrainService(worker, self.rpc)
         self.stopped = threading.Event()
         self._error = Future()
-        self._thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run)
         wire.here(self.rpc)
 
     def start(self):
-        self._thread.start()
+        self.thread.start()
         return self
 
     def ended(self):
-        self._thread.join(TIMEOUT)
+        self.thread.join(TIMEOUT)
         return self._error.result(0)
 
     def _run(self):
@@ -135,10 +136,10 @@ def test_an_error_of_a_command_names_rank_and_command_and_the_service_goes_on(cl
     assert client.update_actor(batch())["metrics"]["actor/skipped_updates"] == 0
 
 
-def test_an_unexpected_error_ends_the_service(client, served):
+def test_an_unexpected_error_ends_the_service(wire, client, served):
     served.service.add("break", None, lambda _: 1 // 0)
     with pytest.raises(TrainingError, match="break: ZeroDivisionError"):
-        client._all("break", None, None).result(TIMEOUT)
+        wire.server.call("trainer-0", "break", None, None, timeout=TIMEOUT).result(TIMEOUT)
     assert isinstance(served.ended(), TrainingError)
     with pytest.raises(TrainingError, match="has ended its service"):
         client.init_model()
@@ -158,10 +159,10 @@ def test_added_commands_run_on_the_service_thread_and_may_answer_later(wire, ser
     assert not reply.done()
     later.set_result(4)
     assert reply.result(TIMEOUT) == 4
-    assert threads == [served._thread] * 2
+    assert threads == [served.thread] * 2
 
 
-def test_commands_that_still_wait_when_the_service_ends_fail(wire, served):
+def test_commands_that_come_after_the_end_was_asked_for_fail(wire, served):
     started, go_on = threading.Event(), threading.Event()
 
     def command(_):
@@ -172,32 +173,51 @@ def test_commands_that_still_wait_when_the_service_ends_fail(wire, served):
     served.service.add("late", None, lambda _: None)
     slow = wire.server.call("trainer-0", "slow", None, None, timeout=TIMEOUT)
     assert started.wait(TIMEOUT)
-    late = wire.server.call("trainer-0", "late", None, None, timeout=TIMEOUT)
-    while served.service._queue.empty():
-        wire.here(served.rpc)
     served.service.stop()
-    served.stopped.set()
+    late = wire.server.call("trainer-0", "late", None, None, timeout=TIMEOUT)
     go_on.set()
     slow.result(TIMEOUT)
-    late.result(TIMEOUT)  # it was in the queue before the end was asked for
+    with pytest.raises(TrainingError, match="late: this trainer rank has ended its service"):
+        late.result(TIMEOUT)
     assert served.ended() is None
 
 
-def test_every_rank_gets_its_own_shard_and_the_first_failure_counts(wire):
+def test_every_rank_gets_its_own_shard(wire):
     seen, ranks = {}, ["trainer-0", "trainer-1"]
+
+    def update(name):
+        def handler(caller, shard):
+            seen[name] = shard
+            return UpdateReply(metrics={"actor/lr": 0.5}, meta_info={})
+
+        return handler
+
     for name in ranks:
         rank = wire.rank(name)
-        rank.expose("export_hf", None, lambda caller, request: None)
-        rank.expose(
-            "compute_log_prob", dict, lambda caller, request, name=name: seen.setdefault(name, request) and None
-        )
+        rank.expose("update_actor", Shard, update(name))
         wire.here(rank)
-    client = ZmqTrainServiceClient(wire.server, [*ranks, "trainer-2"], TIMEOUT)
-    assert client.health_check() == {"status": "unhealthy", "workers_connected": 2, "total_workers": 3}
-    with pytest.raises(CommError, match=r"trainer-2: init_model|trainer-[01]: init_model: .*no method"):
+    client = ZmqTrainServiceClient(wire.server, ranks, TIMEOUT)
+    whole = batch(world_size=2)
+    assert client.update_actor(whole)["metrics"] == {"actor/lr": 0.5}
+    assert tuple(seen[name] for name in ranks) == whole.shards
+    with pytest.raises(TrainingError, match="found 1 shards for 2 ranks"):
+        client.update_actor(batch())
+
+
+def test_one_failing_rank_ends_the_wait_for_the_others(wire):
+    never = Future()
+    for name, answer in (("trainer-0", never), ("trainer-1", None)):
+        rank = wire.rank(name)
+        if answer is not None:
+            rank.expose("init_model", None, lambda caller, request, answer=answer: answer)
+        wire.here(rank)
+    client = ZmqTrainServiceClient(wire.server, ["trainer-0", "trainer-1"], TIMEOUT)
+    with pytest.raises(CommError, match=r"trainer-1: init_model: .*no method"):
         client.init_model()
-    with pytest.raises(TrainingError, match="found 2 shards for 3 ranks"):
-        client.update_actor(batch(world_size=2))
+    absent = ZmqTrainServiceClient(wire.server, ["trainer-7"], TIMEOUT)
+    assert absent.health_check() == {"status": "unhealthy", "workers_connected": 0, "total_workers": 1}
+    with pytest.raises(CommError, match="trainer-7"):
+        absent.init_model()
 
 
 def test_ranks_that_disagree_about_the_world_are_refused(wire, recipe):

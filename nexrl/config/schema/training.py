@@ -42,6 +42,10 @@ class KLControlConfig:
     horizon: int = 10000
     """`adaptive`: in sequences."""
 
+    def __post_init__(self) -> None:
+        require(self.target_kl > 0, "target_kl", found=self.target_kl, needed="above 0")
+        require(self.horizon > 0, "horizon", found=self.horizon, needed="at least 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmConfig:
