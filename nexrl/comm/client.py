@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from nexrl.comm.endpoint import Endpoint
+from nexrl.comm.endpoint import Endpoint, Outgoing
 from nexrl.comm.security import Security
 from nexrl.comm.wire import Head, Kind, pack
 
@@ -65,6 +65,12 @@ class RpcClient(Endpoint):
 
     def _tick(self) -> None:
         """Nothing: the server looks after the connection."""
+
+    def _transmit(self, outgoing: Outgoing) -> None:
+        if self._refused:  # ZeroMQ may still take it, and would keep it for ever
+            self._unreachable(outgoing.route)
+        else:
+            super()._transmit(outgoing)
 
     def _unreachable(self, route: bytes) -> None:
         """ZeroMQ has given the connection up, which it does for wrong keys and nonsense only."""

@@ -41,7 +41,9 @@ _TICK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class _Outgoing:
+class Outgoing:
+    """A message that waits to be sent; for a REQUEST, with the call that waits for its answer."""
+
     route: bytes
     frames: list[Frame]
     call: Call | None = None
@@ -60,7 +62,7 @@ class Endpoint(ABC):
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._sources: dict[Any, Callable[[], None]] = {self._socket: self._read}
         self._numbers = itertools.count(1)
-        self._outbox: deque[_Outgoing] = deque()
+        self._outbox: deque[Outgoing] = deque()
         self._lock = threading.Lock()
         self._closing = False
         self._calls = Calls()
@@ -134,7 +136,7 @@ class Endpoint(ABC):
         self._send(call.route, Head(Kind.CANCEL, self.name, call.number, call.method))
 
     def _send(self, route: bytes, head: Head, payload: Sequence[Frame] = (), call: Call | None = None) -> None:
-        outgoing = _Outgoing(route, pack(self._security.ticket, head, payload), call)
+        outgoing = Outgoing(route, pack(self._security.ticket, head, payload), call)
         with self._lock:
             closing = self._closing
             if not closing:
@@ -223,7 +225,7 @@ class Endpoint(ABC):
                     raise
                 self._unreachable(outgoing.route)
 
-    def _transmit(self, outgoing: _Outgoing) -> None:
+    def _transmit(self, outgoing: Outgoing) -> None:
         frames = [outgoing.route, *outgoing.frames] if outgoing.route else outgoing.frames
         for frame in frames[:-1]:
             self._socket.send(frame, zmq.SNDMORE | zmq.NOBLOCK, copy=len(frame) < _COPY_BELOW)

@@ -83,9 +83,10 @@ def test_a_refused_key_is_said_at_once():
     with (
         serving(CurveServer(keys)) as server,
         calling(server, CurveClient(forged)) as client,
-        pytest.raises(CommError, match="refused the connection: not the keys of its run"),
     ):
-        client.call("echo", 1, int, timeout=1000)
+        for _ in range(3):  # the later ones find the connection given up
+            with pytest.raises(CommError, match="refused the connection: not the keys of its run"):
+                client.call("echo", 1, int, timeout=1000)
 
 
 def test_a_plain_socket_gets_nothing_from_a_curve_server():

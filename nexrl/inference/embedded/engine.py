@@ -176,6 +176,13 @@ class EmbeddedEngine:
         """The model's own tensors by Hugging Face name, tied ones once."""
         return dict(self._model.named_parameters())
 
+    def invalidate(self, reason: str) -> None:
+        """The weights in place are no version's: nothing is served until an update is committed."""
+        logger.error("weights are not whole: %s", reason)
+        with self._changed:
+            self.weights_whole = False
+            self._paused = True
+
     def commit(self, version: int) -> None:
         """Serve what now stands in `parameters()` as `version`; raises WeightSyncError if a request runs."""
         with self._changed:
@@ -221,10 +228,10 @@ class EmbeddedEngine:
                 return
             jobs = list(self._queue) if not self._paused else [self._queue[0]]
             groups = prompt_groups(jobs, self._rows.free)
-            while self._queue and not self._queue[0].waiting:
-                self._queue.popleft()
             start = self._rows.count
             slots = [[self._rows.add(self._running(job, index)) for index in indices] for job, indices in groups]
+            while self._queue and not self._queue[0].waiting:
+                self._queue.popleft()
         logits = self._runner.prefill([job.request.prompt_ids for job, _ in groups], slots)
         sources = [row for row, taken in enumerate(slots) for _ in taken]
         self._sample(start, self._rows.count, logits[sources])

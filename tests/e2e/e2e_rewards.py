@@ -1,0 +1,45 @@
+"""Evaluators for whole-run tests, good and bad."""
+
+import time
+
+from nexrl.evaluators import BaseEvaluationTarget, EvaluationRunResult, Evaluator
+from nexrl.types import Task
+
+_EARLY = set("abcdefgh")
+
+
+class EarlyLetters(Evaluator):
+    """Share of letters a–h in eight: a policy of any quality gets some of it, and can get all."""
+
+    def evaluate(self, data: Task, evaluation_target: BaseEvaluationTarget) -> EvaluationRunResult:
+        """Counts letters."""
+        return EvaluationRunResult(reward=sum(letter in _EARLY for letter in evaluation_target.final_answer) / 8)
+
+
+class Raises(Evaluator):
+    """Has a bug."""
+
+    def evaluate(self, data: Task, evaluation_target: BaseEvaluationTarget) -> EvaluationRunResult:
+        """Raises KeyError."""
+        raise KeyError("no such answer")
+
+
+class ReturnsNan(Evaluator):
+    """Divides by nothing."""
+
+    def evaluate(self, data: Task, evaluation_target: BaseEvaluationTarget) -> EvaluationRunResult:
+        """NaN."""
+        return EvaluationRunResult(reward=float("nan"))
+
+
+class HangsOn(EarlyLetters):
+    """Never comes back for some prompts."""
+
+    def __init__(self, *, letters: str) -> None:
+        self._letters = letters
+
+    def evaluate(self, data: Task, evaluation_target: BaseEvaluationTarget) -> EvaluationRunResult:
+        """Sleeps for an hour where the prompt starts with one of `letters`."""
+        if str(data.prompt).startswith(tuple(self._letters)):
+            time.sleep(3600)
+        return super().evaluate(data, evaluation_target)
