@@ -70,8 +70,8 @@ class Supervisor:
     def run(self, tick: Callable[[], None]) -> int:
         """Run to the end, calling `tick` a few times a second; the exit code of the run.
 
-        It is the leader's where that ended by itself, else that of the role that failed (RoleError's for a signal);
-        130 or 143 after a signal that the leader did not answer.
+        RoleError's where a role was killed, whatever the leader made of it; else the leader's where that ended by
+        itself, else that of the role that failed; 130 or 143 after a signal that the leader did not answer.
         """
         group = ProcessGroup(log_dir=self._log_dir, guard_seconds=self._plan.stop_timeout)
         with Interrupts() as interrupts, group:
@@ -104,7 +104,7 @@ class Supervisor:
             return
         answered = self._interrupt is not None and ended.returncode == 128 + self._interrupt
         if ended.returncode and not answered:  # it may have told nobody
-            self._say(f"error: {described(ended)}")
+            self._say(f"{'also' if self._failure else 'error:'} {described(ended)}")
             self._terminate(group, self._patience.grace)
         else:
             self._enter(_Stage.DRAINING, self._patience.grace)
@@ -147,6 +147,8 @@ class Supervisor:
         self._deadline = time.monotonic() + seconds
 
     def _exit_code(self) -> int:
+        if self._failure is not None and self._failure.returncode < 0:
+            return RoleError.exit_code
         if self._leader is not None and self._leader.returncode >= 0 and not self._leader_was_ended:
             return self._leader.returncode
         if self._interrupt is not None:

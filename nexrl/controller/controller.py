@@ -87,7 +87,7 @@ class NexRLController:
             self._life()
         except NexRLError as caught:
             error = self._failure or caught
-            self._m.events.append("error", severity="critical", message=f"{type(error).__name__}: {error}")
+            self._m.events.append("error", role="controller-0", severity="critical", message=f"{type(error).__name__}: {error}")
             raise error from caught
         finally:
             self._close(error)

@@ -75,6 +75,7 @@ class ControllerRole:
                 self._board.give_up()
                 return
         self._controller.fail(error)
+        self._board.shutdown()
         self._board.server.close()  # every call that waits for an answer fails now, not at its deadline
 
     def _build(self) -> NexRLController:

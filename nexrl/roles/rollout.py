@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 from nexrl.cluster import Identity
+from nexrl.comm import RpcClient
 from nexrl.config.schema import Recipe
 from nexrl.errors import CommError, NexRLError
 from nexrl.evaluators import create_evaluator
@@ -27,6 +28,7 @@ class RolloutRole:
         self._tokenizer = load_tokenizer(recipe.service.actor_service.actor.model.path)
         self._evaluator = create_evaluator(recipe.rollout_worker)
         self._runner: RolloutRunner | None = None
+        self._bulk: RpcClient | None = None
         threading.Thread(target=self._end_with_session, daemon=True, name="shutdown").start()
         session.register({})
 
@@ -35,7 +37,9 @@ class RolloutRole:
         session = self._session
         try:
             [recorder, *_] = session.discover("recorder")  # one node: one recorder
-            bulk = connect_recorder(recorder, keys=session.keys, name=session.identity.name, comm=self._recipe.comm)
+            self._bulk = bulk = connect_recorder(
+                recorder, keys=session.keys, name=session.identity.name, comm=self._recipe.comm
+            )
             context = RolloutContext(
                 config=self._recipe.rollout_worker,
                 tokenizer=self._tokenizer,
@@ -69,6 +73,8 @@ class RolloutRole:
         if self._runner is not None:
             self._runner.stop()
         self._session.rpc.close()
+        if self._bulk is not None:
+            self._bulk.close()  # a recorder that is gone would never answer
 
     def _engine_client(self) -> EngineClient | None:
         if not self._recipe.rollout_worker.need_llm_inference:

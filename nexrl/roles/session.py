@@ -14,7 +14,7 @@ from nexrl.activity import ActivityTracker, ErrorReporter, Heartbeat
 from nexrl.cluster import Identity
 from nexrl.comm import CurveClient, Registration, RpcClient, RunKeys, find_controller
 from nexrl.config.schema import Recipe
-from nexrl.errors import NexRLError
+from nexrl.errors import NexRLError, RoleError
 from nexrl.types import DiscoverRequest, ErrorReport
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Session:
         self.tracker = ActivityTracker(ErrorReporter())
         self.stopped = threading.Event()
         self._closing = False
+        self._lost: RoleError | None = None
         controller = find_controller(run_dir, recipe.launch.start_timeout, attempt=identity.attempt)
         self.keys = RunKeys.load(run_dir / "launch" / "secrets.json")
         self.rpc = RpcClient(controller.address, security=CurveClient(self.keys), name=identity.name)
@@ -80,10 +81,15 @@ class Session:
         self.rpc.call("report_error", report, None, timeout=_REPORT_TIMEOUT)
 
     def close(self) -> None:
-        """Hang up, and stop beating: a beat that waits for its answer ends with the connection."""
+        """Hang up, and stop beating: a beat that waits for its answer ends with the connection.
+
+        Raises RoleError where it was the controller's silence that ended this role.
+        """
         self._closing = True
         self.rpc.close()
         self._heartbeat.close()
+        if self._lost is not None:
+            raise self._lost
 
     def failed(self, error: NexRLError, *, work: str) -> NoReturn:
         """Report `error` if the controller can still be reached, then raise it."""
@@ -95,6 +101,6 @@ class Session:
         self.rpc.call("beat", None, None, timeout=self.recipe.runtime_monitor.health_check.timeout)
 
     def _controller_is_gone(self, error: BaseException) -> None:
-        if not self._closing:
-            logger.warning("the controller does not answer (%s): ending", error)
+        if not self._closing and not self.stopped.is_set():
+            self._lost = RoleError(f"the controller does not answer: {error}")
             self.stopped.set()

@@ -66,9 +66,9 @@ class Switchboard:
         self._monitor.start()
 
     def wait_for(self, role: Role) -> list[Registration]:
-        """All of `role`, sorted by rank."""
+        """All of `role`, sorted by rank; none where the recipe starts none."""
         return self.directory.wait_for(
-            role, self._expected[role], self._recipe.launch.start_timeout, alive=self._check_open
+            role, self._expected.get(role, 0), self._recipe.launch.start_timeout, alive=self._check_open
         )
 
     def give_up(self) -> None:
@@ -100,7 +100,7 @@ class Switchboard:
 
     def _discover(self, caller: Caller, request: DiscoverRequest) -> "Future[list[Registration]]":
         role = Role(request.role)
-        return self.directory.discover(role, self._expected[role])
+        return self.directory.discover(role, self._expected.get(role, 0))
 
     def _report_error(self, caller: Caller, report: ErrorReport) -> None:
         info = ErrorInfo.from_report(report)

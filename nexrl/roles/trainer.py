@@ -1,11 +1,10 @@
 """One trainer rank."""
 
 import logging
-import socket
 from pathlib import Path
 
 from nexrl.cluster import Identity
-from nexrl.cluster.process_group import init_default_group
+from nexrl.cluster.process_group import free_store, init_default_group
 from nexrl.config.schema import Recipe
 from nexrl.errors import NexRLError
 from nexrl.roles.device import engine_device, limit_threads
@@ -46,16 +45,13 @@ class TrainerRole:
 
     def _join_ranks(self) -> None:
         """Register, and make torch's default group where there are several ranks: rank 0 says where they meet."""
-        identity, session = self._identity, self._session
-        session.register({"master_port": str(_free_port(identity.host_address)), "address": identity.host_address})
+        identity, session, timeout = self._identity, self._session, self._recipe.comm.call_timeout
+        store = free_store(identity.host_address, timeout=timeout) if identity.rank == 0 else None
+        place = {} if store is None else {"address": identity.host_address, "port": str(store.port)}
+        session.register(place)
         if identity.world_size > 1:
-            first = session.discover(identity.role)[0]
-            init_default_group(
-                identity,
-                first.endpoints["address"],
-                int(first.endpoints["master_port"]),
-                self._recipe.comm.call_timeout,
-            )
+            first = session.discover(identity.role)[0].endpoints
+            init_default_group(identity, first["address"], int(first["port"]), timeout, store=store)
 
     def _serve(self) -> None:
         recipe, session = self._recipe, self._session
@@ -78,12 +74,6 @@ class TrainerRole:
         service.add(SEND_WEIGHTS, SendWeights, lambda r: sender.send(version=r.version))
         session.rpc.expose(ABORT_GROUP, None, lambda caller, request: sender.abort())
         service.run(session.stopped)
-
-
-def _free_port(address: str) -> int:
-    with socket.create_server((address, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def build(recipe: Recipe, identity: Identity, run_dir: Path) -> TrainerRole:

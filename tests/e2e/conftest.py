@@ -1,25 +1,25 @@
-"""A starting model for whole-run tests."""
-
-import shutil
+"""Starting models, and a run that others are compared with."""
 
 import pytest
-import torch
-from e2e_runs import ROOT
-from transformers import AutoConfig, AutoModelForCausalLM
-
-FILES = ROOT / "recipes" / "reverse" / "model"
+from e2e_models import write_letters_model
+from e2e_runs import STEPS, run
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    """A random Qwen3 of 30 thousand parameters with the letters' tokenizer."""
-    folder = tmp_path_factory.mktemp("model")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(FILES / name, folder)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = AutoConfig.from_pretrained(FILES, **sizes, num_key_value_heads=1, head_dim=16)
-    config.layer_types = config.layer_types[:2]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    return folder
+    """The letters' model."""
+    return write_letters_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def reference(model, tmp_path_factory):
+    """A run with everything switched on, one process per role."""
+    return run(
+        tmp_path_factory.mktemp("reference") / "run",
+        model,
+        f"trainer.total_train_steps={STEPS}",
+        "trainer.save_freq=4",
+        "validate.validate_before_train=true",
+        "validate.validate_at_end=true",
+        "logger.backend=[console, tensorboard, wandb]",
+    )

@@ -11,8 +11,13 @@ _EARLY = set("abcdefgh")
 class EarlyLetters(Evaluator):
     """Share of letters a–h in eight: a policy of any quality gets some of it, and can get all."""
 
+    def __init__(self, *, seconds: float = 0.0) -> None:
+        """`seconds` of thought make a run last until a test is done with it."""
+        self._seconds = seconds
+
     def evaluate(self, data: Task, evaluation_target: BaseEvaluationTarget) -> EvaluationRunResult:
         """Counts letters."""
+        time.sleep(self._seconds)
         return EvaluationRunResult(reward=sum(letter in _EARLY for letter in evaluation_target.final_answer) / 8)
 
 
@@ -36,6 +41,7 @@ class HangsOn(EarlyLetters):
     """Never comes back for some prompts."""
 
     def __init__(self, *, letters: str) -> None:
+        super().__init__()
         self._letters = letters
 
     def evaluate(self, data: Task, evaluation_target: BaseEvaluationTarget) -> EvaluationRunResult:

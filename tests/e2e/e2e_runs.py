@@ -20,6 +20,10 @@ from nexrl.pool import LedgerAudit, LedgerReader
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TINY = HERE / "tiny.yaml"
+STEPS = 12
+"""Training steps of the runs that are compared with one another."""
+SLOW = ("trainer.total_train_steps=100000", "rollout_worker.evaluator_args={seconds: 0.1}")
+"""A run that goes on until a test ends it."""
 MODEL_KEY = "service.train_service.main_actor.actor.model.path"
 PATIENCE = 150.0
 """Seconds after which a run that should have ended counts as hung."""
@@ -64,16 +68,12 @@ class Launch:
 
     def pid(self, name: str) -> int:
         """Of a role such as `trainer-0`, while it runs."""
-        return self.pids()[name]
-
-    def pids(self) -> dict[str, int]:
-        """Name → pid of every role process that runs under this launcher."""
-        found = {}
+        role, _, rank = name.partition("-")
         for child in psutil.Process(self.process.pid).children():
             environment = child.environ()
-            if "NEXRL_ROLE" in environment:
-                found[f"{environment['NEXRL_ROLE']}-{environment['NEXRL_RANK']}"] = child.pid
-        return found
+            if (environment.get("NEXRL_ROLE"), environment.get("NEXRL_RANK")) == (role, rank):
+                return child.pid
+        raise AssertionError(f"{name} does not run")
 
     def wait(self, seconds: float = PATIENCE) -> int:
         """The launcher's exit code; a run that does not end is killed and fails the test."""
