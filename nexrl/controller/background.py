@@ -19,7 +19,7 @@ def start_thread(name: str, target: Callable[[], None], *, on_error: Callable[[N
             on_error(error)
         except Exception as error:
             logger.exception("thread %s", name)
-            on_error(RoleError(f"controller, thread {name}: {type(error).__name__}: {error}"))
+            on_error(RoleError(f"thread {name}: {type(error).__name__}: {error}"))
 
     thread = threading.Thread(target=run, daemon=True, name=name)
     thread.start()

@@ -67,8 +67,12 @@ class Checkpoints:
         if step == self._newest:
             return
         partial = self._folder / f".step_{step:06d}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        try:
+            for left_over in self._folder.glob(".step_*"):  # of an attempt that was killed
+                shutil.rmtree(left_over)
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise CheckpointError(f"checkpoint {partial}: {error}") from error
         self._pending = (self._model.save_checkpoint(str(partial / "model"), global_step=step), partial, state)
 
     def poll(self) -> None:
@@ -77,7 +81,7 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Wait for the save under way, and publish it; raises CheckpointError with what went wrong."""
+        """Wait for the save under way, and publish it; raises what its ranks raised, and CheckpointError."""
         if self._pending is None:
             return
         future, partial, state = self._pending
@@ -93,16 +97,18 @@ class Checkpoints:
         """Load weights and optimizer into the train service, and return the rest."""
         state = read_state(path)
         self._model.load_checkpoint(str(path / "model"))
-        self._newest = state.progress.step
+        if path.resolve().parent == self._folder.resolve():  # that of another run is not here yet
+            self._newest = state.progress.step
         return state
 
     def _publish(self, partial: Path, state: ControllerState) -> None:
         step = state.progress.step
-        (partial / "state.json").write_bytes(msgspec.json.format(msgspec.json.encode(state)))
-        (partial / "READY").write_text(f"{step}\n")
+        _write_durably(partial / "state.json", msgspec.json.format(msgspec.json.encode(state)))
+        _write_durably(partial / "READY", f"{step}\n".encode())
         _sync_folder(partial)
         target = self._folder / f"step_{step:06d}"
-        shutil.rmtree(target, ignore_errors=True)  # the same step of an attempt that this one rewound
+        if target.exists():  # the same step of an attempt that this one rewound, or one that never got its READY
+            _remove(target)
         partial.rename(target)
         _sync_folder(self._folder)
         self._newest = step
@@ -112,12 +118,13 @@ class Checkpoints:
     def _prune(self) -> None:
         if self._keep:
             for old in complete_checkpoints(self._folder)[: -self._keep]:
-                shutil.rmtree(old)
+                _remove(old)
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints with READY, oldest first."""
-    return sorted(path for path in folder.glob("step_*") if (path / "READY").exists())
+    """Checkpoints with READY, oldest first; a copy under a name of its own (`step_000100.kept`) is none."""
+    found = {int(path.name[5:]): path for path in folder.glob("step_*") if path.name[5:].isdecimal()}
+    return [path for _, path in sorted(found.items()) if (path / "READY").exists()]
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -138,6 +145,18 @@ def read_state(path: Path) -> ControllerState:
     if state.format != FORMAT:
         raise CheckpointError(f"resume: {path} has format {state.format}, this version reads {FORMAT}")
     return state
+
+
+def _remove(checkpoint: Path) -> None:
+    """Away with its name first: whoever is killed in between leaves no folder with READY and half a model."""
+    shutil.rmtree(checkpoint.rename(checkpoint.with_name(f".{checkpoint.name}.removed")))
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

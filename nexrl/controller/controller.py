@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,7 @@ from nexrl.controller.checkpoints import Checkpoints, newest_checkpoint
 from nexrl.controller.feeder import Feeder
 from nexrl.controller.progress import FORMAT, ControllerState, Progress
 from nexrl.controller.summary import Summary
-from nexrl.errors import EXIT_OK, NexRLError
+from nexrl.errors import EXIT_OK, NexRLError, StallError
 from nexrl.metrics import EventLog, MetricLogger, StepMetrics
 from nexrl.pool import Ledger, TrajectoryPool
 from nexrl.train_service import TrainServiceClient
@@ -23,6 +24,11 @@ from nexrl.types import TrajectoryGroup
 from nexrl.weights import WeightSyncController
 
 logger = logging.getLogger(__name__)
+
+MAX_EMPTY_BATCHES = 3
+"""Batches in a row without a single prompt that was not dropped: something is broken for all of them."""
+
+_JOIN_SECONDS = 10.0
 
 
 class Validation(Protocol):
@@ -87,8 +93,10 @@ class NexRLController:
             self._life()
         except NexRLError as caught:
             error = self._failure or caught
-            self._m.events.append("error", role="controller-0", severity="critical", message=f"{type(error).__name__}: {error}")
             raise error from caught
+        except Exception as bug:
+            error = NexRLError(f"{type(bug).__name__}: {bug}")  # for the books; the log has the traceback
+            raise
         finally:
             self._close(error)
         return self._exit_code
@@ -113,7 +121,13 @@ class NexRLController:
             self._train()
         except (_Interrupted, _OutOfData) as reason:
             logger.info("training ends after step %d: %s", self._progress.step, reason)
-        self._finish()
+        try:
+            self._validate_at_end()
+        except _Interrupted as reason:
+            logger.info("the last validation was broken off: %s", reason)
+        self._save()
+        if self._failure is not None:
+            raise self._failure
 
     def _prepare(self) -> None:
         """Models loaded, checkpoint resumed, weights published, first validation."""
@@ -154,66 +168,83 @@ class NexRLController:
                 self._validate("step")
                 m.events.append("phase", name="training")
 
-    def _finish(self) -> None:
-        """The last checkpoint; and, unless the run was asked to stop, the last validation and the export."""
+    def _validate_at_end(self) -> None:
+        if self._recipe.validate.validate_at_end and not self._stopping:
+            self._validate("end")
+
+    def _save(self) -> None:
+        """The export, unless the run was asked to stop; the last checkpoint; all that was trained written down."""
         m = self._m
-        if not self._stopping:
-            if self._recipe.validate.validate_at_end:
-                self._validate("end")
-            m.events.append("phase", name="saving")
-            if self._recipe.trainer.export_hf:
-                with m.metrics.phase("export"):
-                    m.train_service.export_hf(str(self._run_dir / "hf"))
+        m.events.append("phase", name="saving")
+        if self._recipe.trainer.export_hf and not self._stopping:
+            with m.metrics.phase("export"):
+                m.train_service.export_hf(str(self._run_dir / "hf"))
         with m.metrics.phase("save"):
             m.checkpoints.wait()
             if self._progress.step > 0:
                 m.checkpoints.save(self._state())
                 m.checkpoints.wait()
             m.bookkeeper.flush()
+            m.bookkeeper.close()  # while what goes wrong can still end the run with its error
 
     def _close(self, error: NexRLError | None) -> None:
         m = self._m
-        m.events.append("phase", name="stopping")
-        m.watchdog.close()
-        self._unblock(error or _Interrupted("the run is over"))
-        m.feeder.join(_JOIN_SECONDS)
-        m.bookkeeper.close()
-        m.pool.write_off()
-        m.ledger.close()
-        m.metrics.close()
+        told = "" if error is None else f"{type(error).__name__}: {error}"
         exit_code = self._exit_code if error is None else error.exit_code
-        m.summary.write(
-            exit_code=exit_code,
-            steps=self._progress.step,
-            phases=m.metrics.phase_seconds,
-            error="" if error is None else f"{type(error).__name__}: {error}",
-        )
-        m.events.append("done", exit_code=exit_code)
+        with ExitStack() as closing:  # the last one first; one that fails keeps none of the others from its end
+            closing.callback(m.events.append, "done", exit_code=exit_code)
+            closing.callback(self._summarize, exit_code, told)
+            closing.callback(m.metrics.close)
+            closing.callback(m.ledger.close)
+            closing.callback(m.pool.write_off)
+            closing.callback(m.bookkeeper.close)
+            closing.callback(m.feeder.join, _JOIN_SECONDS)
+            m.watchdog.close()
+            self._unblock(error or _Interrupted("the run is over"))
+            if told:
+                m.events.append("error", role="controller-0", severity="critical", message=told)
+            m.events.append("phase", name="stopping")
+
+    def _summarize(self, exit_code: int, told: str) -> None:
+        phases = self._m.metrics.phase_seconds
+        self._m.summary.write(exit_code=exit_code, steps=self._progress.step, phases=phases, error=told)
 
     def _resume(self) -> None:
-        """Weights, optimizer, data position and progress of the checkpoint that `resume` names."""
+        """Weights, optimizer, data position and progress of the checkpoint that `resume` names; the ledger goes back to
+        where this run folder's own checkpoint left it, or to its beginning."""
         resume = self._recipe.resume
         path = Path(resume.resume_path) if resume.mode == "from_path" else None
         if resume.mode == "auto":
             path = newest_checkpoint(self._run_dir / "checkpoints")
         if path is None:
+            if self._attempt > 1:
+                self._m.ledger.truncate_after(0, attempt=0)
             return
         state = self._m.checkpoints.load(path)
         self._m.feeder.restore(state.loader)
-        self._m.ledger.truncate_after(state.ledger_offset, attempt=state.attempt)
-        for group_id in state.open_groups:
-            self._m.ledger.dropped(group_id, "resumed", detail="issued again by the next attempt")
+        if resume.mode == "auto":
+            self._m.ledger.truncate_after(state.ledger_offset, attempt=state.attempt)
+            for group_id in state.open_groups:
+                self._m.ledger.dropped(group_id, "resumed", detail="issued again by the next attempt")
         self._progress = state.progress
         self._m.events.append("resumed", step=state.progress.step, path=str(path))
         logger.info("resumed %s at step %d", path, state.progress.step)
 
     def _take_batch(self) -> list[TrajectoryGroup]:
-        """The next batch with anything in it; a batch whose prompts were all dropped is passed over."""
-        while not (groups := self._m.pool.take_batch()):
+        """The next batch with anything in it. One whose prompts were all dropped is passed over; MAX_EMPTY_BATCHES of
+        them in a row, or data that came to nothing else, are a StallError."""
+        for _ in range(MAX_EMPTY_BATCHES):
+            if groups := self._m.pool.take_batch():
+                return groups
             if self._m.pool.exhausted:
-                raise _OutOfData("the data has ended (data.epochs)")
+                break
             logger.warning("every prompt of a batch was dropped: going on with the next")
-        return groups
+        if self._m.pool.exhausted and self._progress.step > 0:
+            raise _OutOfData("the data has ended (data.epochs)")
+        raise StallError(
+            f"nothing to train on after step {self._progress.step}: every prompt was dropped, {MAX_EMPTY_BATCHES} "
+            f"batches in a row or all of the data; ledger/{self._attempt}.jsonl has the reason for each"
+        )
 
     def _advance(self, groups: Sequence[TrajectoryGroup], report: TrainReport, step: StepMetrics) -> None:
         rows = report.batch.rows
@@ -223,7 +254,7 @@ class NexRLController:
         )
         step.count_tokens(tokens)
         prompts = self._m.pool.mark_trained(report.batch.group_ids)
-        self._m.feeder.settle()
+        self._m.feeder.settle(prompts)
         self._m.bookkeeper.trained(report.batch, groups, prompts)
 
     def _publish(self) -> None:
@@ -254,12 +285,13 @@ class NexRLController:
     def _state(self) -> ControllerState:
         """A consistent cut: what was trained is in the ledger, what was not is in the replay queue."""
         self._m.bookkeeper.flush()
+        position = self._m.feeder.capture()
         return ControllerState(
             format=FORMAT,
             progress=self._progress,
-            loader=self._m.feeder.capture(),
-            open_groups=tuple(task.group_id for task in self._m.pool.outstanding()),
-            ledger_offset=self._m.ledger.offset,
+            loader=position.loader,
+            open_groups=position.open_groups,
+            ledger_offset=position.ledger_offset,
             attempt=self._attempt,
         )
 
@@ -282,6 +314,3 @@ class NexRLController:
         self._m.pool.close(reason)
         if self._m.validator is not None:
             self._m.validator.close(reason)
-
-
-_JOIN_SECONDS = 10.0

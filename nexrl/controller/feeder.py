@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -13,6 +14,18 @@ from nexrl.errors import NexRLError
 from nexrl.pool import TrajectoryPool
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """One cut through data, pool and ledger."""
+
+    loader: LoaderState
+    """Prompts that were issued but are not through stand in its replay queue."""
+    open_groups: tuple[str, ...]
+    """Prompts that the ledger up to `ledger_offset` has issued, but neither trained nor dropped."""
+    ledger_offset: int
+    """Bytes."""
 
 
 class Feeder:
@@ -47,24 +60,41 @@ class Feeder:
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def settle(self) -> None:
-        """Forget the prompts that are through, trained or dropped; those that only the pool's closing dropped are kept,
-        for a resumed run to issue again."""
+    def settle(self, trained: Iterable[str]) -> None:
+        """Forget the prompts that are through: `trained` (group ids of tasks), and those that were dropped. What only
+        the pool's closing dropped is kept, for a resumed run to issue again."""
         with self._lock:
-            outstanding = {task.group_id for task in self._pool.outstanding()}
-            if not self._pool.closed:
-                self._outstanding = {name: item for name, item in self._outstanding.items() if name in outstanding}
+            for group_id in trained:
+                self._outstanding.pop(group_id, None)
+            self._forget_dropped({task.group_id for task in self._pool.outstanding()})
 
-    def capture(self) -> LoaderState:
-        """The position from which a resumed run misses nothing: prompts that are not through come first."""
+    def capture(self) -> Position:
+        """Where a resumed run goes on so that it misses nothing and repeats nothing.
+
+        Nothing is admitted meanwhile. A prompt that finishes or is dropped meanwhile makes the ledger grow: then all is
+        looked at again.
+        """
         with self._lock:
+            offset = -1
+            while offset != self._pool.ledger.offset:
+                offset = self._pool.ledger.offset
+                open_groups = tuple(task.group_id for task in self._pool.outstanding())
+            self._forget_dropped(set(open_groups))
             state = self._loader.state()
-            outstanding = sorted(self._outstanding.values(), key=lambda item: item.order)
-            return msgspec.structs.replace(state, front=(*outstanding, *state.front))
+            first = sorted(self._outstanding.values(), key=lambda item: item.order)
+            return Position(
+                loader=msgspec.structs.replace(state, front=(*first, *state.front)),
+                open_groups=open_groups,
+                ledger_offset=offset,
+            )
 
     def restore(self, state: LoaderState) -> None:
         """Go on from `state`; before `start`."""
         self._loader.load_state(state)
+
+    def _forget_dropped(self, outstanding: Collection[str]) -> None:
+        if not self._pool.closed:
+            self._outstanding = {name: item for name, item in self._outstanding.items() if name in outstanding}
 
     def _run(self) -> None:
         while self._pool.wait_for_slot():

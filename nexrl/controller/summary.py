@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from nexrl.errors import RunFolderError
 from nexrl.metrics import plot_run
 
 
@@ -23,10 +24,11 @@ class Summary:
         self._validation[when] = dict(metrics)
 
     def write(self, *, exit_code: int, steps: int, phases: Mapping[str, float], error: str) -> None:
-        """`summary.json`, published by rename, and `reward.png` where a step was trained."""
+        """`summary.json`, published by rename, and `reward.png` where a step was trained; RunFolderError where they
+        cannot be written."""
         paths = {"run": self._run_dir, "trajectories": self._run_dir / "trajectories"}
         if steps:
-            paths["plot"] = plot_run(self._run_dir)
+            paths["plot"] = self._run_dir / "reward.png"
         if (self._run_dir / "hf").is_dir():
             paths["hf"] = self._run_dir / "hf"
         content: dict[str, Any] = {
@@ -40,5 +42,10 @@ class Summary:
             "paths": {name: str(path) for name, path in paths.items()},
         }
         partial = self._run_dir / ".summary.json.partial"
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
-        partial.rename(self._run_dir / "summary.json")
+        try:
+            partial.write_bytes(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+            partial.rename(self._run_dir / "summary.json")
+            if steps:
+                plot_run(self._run_dir)
+        except OSError as error:
+            raise RunFolderError(f"{self._run_dir}: summary and plot: {error}") from error

@@ -50,7 +50,7 @@ class TaskMaker:
         )
         loader.reset()
         made = []
-        while (item := loader.get_next_item()) is not None:
+        while (item := loader.get_next_item()) is not None and item.epoch == 0:
             group_id = f"val/{name}/{item.task_id}@{step}"
             made.append(self._task(item, group_id, run_ids=how.repeat_n, sampling=sampling, val=True))
         return made

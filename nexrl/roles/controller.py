@@ -53,6 +53,12 @@ class ControllerRole:
             elif early is not None:
                 controller.stop(early)
             return controller.run()
+        except NexRLError as error:
+            if self._controller is not None or self._early is None:
+                raise
+            if isinstance(self._early, NexRLError):
+                raise self._early from error
+            return self._early  # asked to end before there was anything to end
         finally:
             self._board.shutdown()
             self._board.close()

@@ -1,18 +1,15 @@
 """All roles in one process, each on a thread, over the same sockets: for debugging and tests."""
 
-import logging
-import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from nexrl.cluster import Identity, Role
 from nexrl.config.schema import Recipe
-from nexrl.errors import NexRLError
+from nexrl.controller.background import start_thread
 from nexrl.roles import controller
 from nexrl.roles.main import RoleProgram
-
-logger = logging.getLogger(__name__)
 
 _JOIN_SECONDS = 30.0
 
@@ -30,11 +27,9 @@ class LocalRun:
     def run(self) -> int:
         """The controller's exit code, once every role has ended."""
         threads = [
-            threading.Thread(target=self._run_role, args=(role, build), daemon=True, name=role.value)
+            start_thread(role.value, partial(self._run_role, role, build), on_error=self._controller.fail)
             for role, build in self._builders()
         ]
-        for thread in threads:
-            thread.start()
         try:
             return self._controller.run()
         finally:
@@ -61,13 +56,9 @@ class LocalRun:
         return builders
 
     def _run_role(self, role: Role, build: Callable[[Recipe, Identity, Path], RoleProgram]) -> None:
-        try:
-            program = build(self._recipe, self._as(role), self._run_dir)
-            self._programs.append(program)
-            program.run()
-        except NexRLError as error:
-            logger.exception("%s ended", role.value)
-            self._controller.fail(error)
+        program = build(self._recipe, self._as(role), self._run_dir)
+        self._programs.append(program)
+        program.run()
 
     def _as(self, role: Role) -> Identity:
         return replace(self._identity, role=role, group=role.value, rank=0, world_size=1)

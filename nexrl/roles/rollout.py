@@ -1,6 +1,7 @@
 """A rollout process."""
 
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 from nexrl.cluster import Identity
@@ -91,8 +92,8 @@ class RolloutRole:
             request_timeout=config.request_timeout,
         )
 
-    def _lease(self, limit: int) -> list[Task]:
-        return self._session.rpc.call("lease", LeaseRequest(limit), list[Task], timeout=_LEASE_TIMEOUT)
+    def _lease(self, limit: int) -> "Future[list[Task]]":
+        return self._session.rpc.call_async("lease", LeaseRequest(limit), list[Task], timeout=_LEASE_TIMEOUT)
 
     def _report(self, report: RolloutReport) -> None:
         self._session.rpc.call("report", report, None, timeout=self._recipe.comm.call_timeout)

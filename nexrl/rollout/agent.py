@@ -3,16 +3,18 @@
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from inspect import isfunction
 from typing import Any
 
 import msgspec
 
 from nexrl.config.custom import load_attribute
 from nexrl.errors import ConfigError, DataError
-from nexrl.rollout.base import BaseRolloutWorker, RolloutContext
+from nexrl.rollout.base import TRUNCATED, BaseRolloutWorker, RolloutContext
 from nexrl.rollout.sequence import merge_turns
 from nexrl.types import Completion, Message, Task, Trajectory, derive_seed
 
+_TOOLS_KEY = "rollout_worker.agent_args.tools"
 _TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
@@ -29,7 +31,7 @@ def parse_tool_calls(text: str) -> list[ToolCall | str]:
     for block in _TOOL_CALL.findall(text):
         try:
             calls.append(msgspec.json.decode(block, type=ToolCall))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:  # the latter: [[[[[[…
             calls.append(f"not a tool call: {error}")
     return calls
 
@@ -47,6 +49,7 @@ class AgentRolloutWorker(BaseRolloutWorker):
         if unknown:
             raise ConfigError(f"found {sorted(unknown)}, knows only 'tools'", key="rollout_worker.agent_args")
         self.tools = _load_tools(self.config.agent_args.get("tools"))
+        self._descriptions = [_describe(function) for function in self.tools.values()]
 
     def first_messages(self, task: Task) -> list[Message]:
         """The conversation that the first turn answers."""
@@ -65,6 +68,8 @@ class AgentRolloutWorker(BaseRolloutWorker):
         return {run_id: self._episode(task, run_id) for run_id in task.run_ids}
 
     def _episode(self, task: Task, run_id: int) -> list[Trajectory]:
+        """Turns until one needs no reply, ran into its token limit or was the last that is allowed; an episode that has
+        no room left for its next turn is cut off (`truncated`)."""
         started = time.time()
         messages = self.first_messages(task)
         text = self._render(messages)
@@ -74,19 +79,20 @@ class AgentRolloutWorker(BaseRolloutWorker):
             completion = self._generate(task, run_id, ids, turn=len(turns))
             turns.append(completion)
             replies = self.reply_messages(task, completion.text)
-            too_long = completion.finish_reason == "length"
-            if not replies or too_long or len(turns) == self.config.max_turns:
+            finish_reason = completion.finish_reason
+            if not replies or finish_reason == "length" or len(turns) == self.config.max_turns:
                 break
             messages = [*messages, {"role": "assistant", "content": completion.text}, *replies]
             text, ids = self._next_prompt(text, completion, messages)
             if len(ids) >= self.config.max_sequence_length:
+                finish_reason = TRUNCATED
                 break
         return self.finish(
             task,
             run_id,
             merge_turns(turns),
             answer=self.final_answer([turn.text for turn in turns]),
-            finish_reason=turns[-1].finish_reason,
+            finish_reason=finish_reason,
             started=started,
         )
 
@@ -102,8 +108,7 @@ class AgentRolloutWorker(BaseRolloutWorker):
         return self.client.generate(ids, sampling=sampling, seeds=[seed])[0]
 
     def _render(self, messages: Sequence[Message]) -> str:
-        tools = [_describe(function) for function in self.tools.values()] or None
-        return self.prompt_text(messages, tools=tools)
+        return self.prompt_text(messages, tools=self._descriptions or None)
 
     def _next_prompt(self, text: str, completion: Completion, messages: Sequence[Message]) -> tuple[str, list[int]]:
         """The sampled ids themselves followed by the ids of what the template adds; where the template rewrites the
@@ -115,10 +120,9 @@ class AgentRolloutWorker(BaseRolloutWorker):
             return rendered, self.encode(rendered)
         tail = self.encode(rendered[len(spoken) :])
         eos = self.context.tokenizer.eos_token_id
-        sampled = [*completion.prompt_ids, *completion.token_ids]
-        if eos is not None and sampled[-1] == eos and tail[:1] == [eos]:
+        if eos is not None and completion.token_ids[-1:] == (eos,) and tail[:1] == [eos]:
             tail = tail[1:]
-        return rendered, [*sampled, *tail]
+        return rendered, [*completion.prompt_ids, *completion.token_ids, *tail]
 
     def _run(self, call: ToolCall | str) -> str:
         if isinstance(call, str):
@@ -135,14 +139,27 @@ class AgentRolloutWorker(BaseRolloutWorker):
 def _load_tools(spec: Any) -> dict[str, Callable[..., Any]]:
     if spec is None:
         return {}
-    tools = load_attribute(spec)
-    if not isinstance(tools, (list, tuple)) or not all(callable(tool) for tool in tools):
-        raise ConfigError(f"{spec} is {tools!r}, needs a list of functions", key="rollout_worker.agent_args.tools")
-    return {tool.__name__: tool for tool in tools}
+    if not isinstance(spec, str):
+        raise ConfigError(f"found {spec!r}, needs path/to/file.py:NAME", key=_TOOLS_KEY)
+    try:
+        tools = load_attribute(spec)
+    except ConfigError as error:
+        raise error.under(_TOOLS_KEY) from error
+    if not isinstance(tools, (list, tuple)) or not all(isfunction(tool) for tool in tools):
+        raise ConfigError(f"{spec} is {tools!r}, needs a list of functions", key=_TOOLS_KEY)
+    named = {tool.__name__: tool for tool in tools}
+    if len(named) < len(tools):
+        raise ConfigError(f"{spec} has {len(tools)} functions, but only the names {sorted(named)}", key=_TOOLS_KEY)
+    return named
 
 
 def _describe(function: Callable[..., Any]) -> dict[str, Any]:
+    """JSON schema from signature and docstring, as chat templates take it."""
     from transformers.utils import get_json_schema  # heavy: only where tools are described
+    from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
 
-    schema: dict[str, Any] = get_json_schema(function)
+    try:
+        schema: dict[str, Any] = get_json_schema(function)
+    except (DocstringParsingException, TypeHintParsingException) as error:
+        raise ConfigError(f"function {function.__name__}: {error}", key=_TOOLS_KEY) from error
     return schema

@@ -14,6 +14,9 @@ from nexrl.rollout import sequence as seq
 from nexrl.types import Message, Task, Trajectory, TrajectoryHeader
 from nexrl.types.protocols import EngineClient, Tokenizer
 
+TRUNCATED = "truncated"
+"""Finish reason of a rollout that `max_sequence_length` cut off."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutContext:
@@ -69,9 +72,11 @@ class BaseRolloutWorker(ABC):
         finish_reason: str,
         started: float,
     ) -> list[Trajectory]:
-        """Cut to `max_sequence_length`, evaluate (a cut rollout earns 0), and stamp one trajectory per sequence."""
+        """Cut to `max_sequence_length`, evaluate, and stamp one trajectory per sequence. A rollout that is cut here, or
+        was cut off before (`finish_reason` TRUNCATED), earns 0."""
         cut = [sequence.cut(self.config.max_sequence_length) for sequence in sequences]
-        result = self.evaluate(task, BaseEvaluationTarget(final_answer=answer, is_truncated=any(cut)))
+        truncated = any(cut) or finish_reason == TRUNCATED
+        result = self.evaluate(task, BaseEvaluationTarget(final_answer=answer, is_truncated=truncated))
         return [
             self.stamp(
                 task,
@@ -79,10 +84,10 @@ class BaseRolloutWorker(ABC):
                 index,
                 sequence,
                 answer=answer,
-                finish_reason="truncated" if any(cut) else finish_reason,
+                finish_reason=TRUNCATED if truncated else finish_reason,
                 started=started,
                 score=result.metrics,
-                reward=0.0 if any(cut) else result.reward,
+                reward=0.0 if truncated else result.reward,
             )
             for index, sequence in enumerate(sequences)
         ]

@@ -4,7 +4,7 @@
 |----------|----------------------------|-------------------------------------------|----------------------------------|
 | run      | tasks leased from the pool | a free place, then a task (long poll)     | an episode's end; the pool; stop |
 | episodes | one task each              | engine and tools                          | their own deadlines              |
-| outbox   | ended episodes             | the next one; sends all there are at once | an episode's end; stop           |
+| outbox   | ended episodes             | the next one; sends all there are at once | an episode's end; the end of run |
 | deadline | running episodes           | the earliest deadline                     | a new episode; stop              |
 """
 
@@ -13,10 +13,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from nexrl.activity import ActivityTracker
-from nexrl.errors import ConfigError, DataError, NexRLError, RewardError
+from nexrl.errors import ConfigError, DataError, RewardError
 from nexrl.rollout.base import BaseRolloutWorker
 from nexrl.types import RolloutReport, SampleFailure, SampleResult, Task, Trajectory
 from nexrl.types.protocols import TrajectorySink
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 _FATAL = (RewardError, DataError, ConfigError)
 """Errors that another attempt would meet again."""
+
+_Key = tuple[str, int, tuple[int, ...]]
+"""Group, attempt, run ids: an episode that runs."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ class RolloutRunner:
         worker: BaseRolloutWorker,
         *,
         sink: TrajectorySink,
-        lease: Callable[[int], list[Task]],
+        lease: "Callable[[int], Future[list[Task]]]",
         report: Callable[[RolloutReport], None],
         tracker: ActivityTracker,
     ) -> None:
+        """`lease(limit)` resolves when there is at least one task, and with none at the end of the run."""
         self._worker = worker
         self._sink = sink
         self._lease = lease
@@ -54,18 +59,19 @@ class RolloutRunner:
         self._free = worker.config.concurrency
         self._outbox: queue.SimpleQueue[_Ended | None] = queue.SimpleQueue()
         self._lock = threading.Condition()
-        self._running: dict[tuple[str, int], tuple[Task, float]] = {}
+        self._running: dict[_Key, tuple[Task, float]] = {}
         self._stopped = False
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        """Until the pool has no more tasks to give, or `stop`; raises what ended the outbox."""
+        """Until the pool has no more tasks to give, or `stop`; episodes that still run are given up then. Raises what
+        a lease failed with, and what ended the outbox."""
         helpers = [threading.Thread(target=loop, daemon=True) for loop in (self._deliver, self._watch_deadlines)]
         for helper in helpers:
             helper.start()
         try:
-            while not self._stopped:
-                for task in self._lease(self._wait_for_places()) or self._end():
+            while tasks := self._next_tasks():
+                for task in tasks:
                     self._start(task)
         finally:
             self.stop()
@@ -76,19 +82,26 @@ class RolloutRunner:
             raise self._failure
 
     def stop(self) -> None:
-        """Start no more episodes; `run` returns once its lease call is answered or its connection closed."""
+        """Start no more episodes; `run` returns when what has ended by now is delivered."""
         with self._lock:
             self._stopped = True
             self._lock.notify_all()
 
-    def _end(self) -> list[Task]:
-        self._stopped = True
-        return []
-
-    def _wait_for_places(self) -> int:
+    def _next_tasks(self) -> list[Task]:
         with self._lock:
             self._lock.wait_for(lambda: self._free > 0 or self._stopped)
-            return max(self._free, 1)
+            if self._stopped:
+                return []
+            places = self._free
+        leased = self._lease(places)
+        leased.add_done_callback(lambda _: self._wake())
+        with self._lock:
+            self._lock.wait_for(lambda: leased.done() or self._stopped)
+            return [] if self._stopped else leased.result()
+
+    def _wake(self) -> None:
+        with self._lock:
+            self._lock.notify_all()
 
     def _start(self, task: Task) -> None:
         with self._lock:
@@ -142,7 +155,7 @@ class RolloutRunner:
                     self._send([one for one in ended if one is not None])
                 if None in ended:
                     return
-        except NexRLError as error:
+        except Exception as error:  # noqa: BLE001 - `run` raises it
             self._failure = error
             self.stop()
 
@@ -165,8 +178,8 @@ class RolloutRunner:
         self._report(RolloutReport(results=tuple(results), failures=tuple(failures)))
 
 
-def _key(task: Task) -> tuple[str, int]:
-    return (task.group_id, task.attempt)
+def _key(task: Task) -> _Key:
+    return (task.group_id, task.attempt, task.run_ids)
 
 
 def _drain(outbox: "queue.SimpleQueue[_Ended | None]") -> list[_Ended | None]:

@@ -29,14 +29,14 @@ class SelfHostedTrainer(BaseTrainer):
     def train(self, groups: Sequence[TrajectoryGroup], *, step: int) -> TrainReport:
         """One training step; a batch without a row to learn from is skipped, and still counts as a step."""
         batch = self._prepare_batch(groups, step=step)
-        metrics = rollout_metrics(
-            groups, version=step - 1, max_response_length=self.recipe.data.max_response_length
-        ) | dict(batch.metrics)
+        metrics = rollout_metrics(groups, version=step - 1, data=self.recipe.data) | batch.metrics
         rows = batch.rows
+        metrics["training/global_step"] = float(step)
         metrics["training/num_rows"] = float(len(rows))
         metrics["training/skipped"] = float(not rows)
         if rows:
-            metrics |= self._train_service_client.update_actor(batch)["metrics"]
+            trained = self._train_service_client.update_actor(batch)["metrics"]
+            metrics |= {name if "/" in name else f"actor/{name}": value for name, value in trained.items()}
         return TrainReport(batch=batch, metrics=metrics, skipped=not rows)
 
     def plan(

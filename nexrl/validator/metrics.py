@@ -1,5 +1,6 @@
 """Figures of one validation pass."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -7,11 +8,13 @@ import numpy as np
 
 from nexrl.types import TrajectoryHeader
 
+_NOT_IN_A_NAME = re.compile(r"[\s/]+")
+
 
 def validation_metrics(name: str, headers: Sequence[TrajectoryHeader], *, failed: int) -> dict[str, float]:
     """`val/<name>_<figure>` for the reward and every figure of the evaluator; with several data sources also
-    `val/<name>_<source>_<figure>`; with several samples per prompt also pass@k for k = 1, 2, 4, … (reward ≥ 1 counts
-    as a pass). A rollout that gave several sequences counts once.
+    `val/<name>_<source>_<figure>` (blanks and slashes of its name become `_`); with several samples per prompt also
+    pass@k for k = 1, 2, 4, … (reward ≥ 1 counts as a pass). A rollout that gave several sequences counts once.
 
     `failed` samples gave no trajectory: they are reported, and count in no mean.
     """
@@ -20,7 +23,7 @@ def validation_metrics(name: str, headers: Sequence[TrajectoryHeader], *, failed
     metrics |= _means(f"val/{name}", once)
     sources = defaultdict(list)
     for header in once:
-        sources[header.data_source].append(header)
+        sources[_NOT_IN_A_NAME.sub("_", header.data_source)].append(header)
     if len(sources) > 1:
         for source, members in sources.items():
             metrics |= _means(f"val/{name}_{source}", members)

@@ -27,6 +27,7 @@ class Validator:
         self._enqueue = enqueue
         self._condition = threading.Condition()
         self._missing: dict[tuple[str, int], Task] = {}
+        """Group and run id → the task that was issued last for this sample."""
         self._headers: list[TrajectoryHeader] = []
         self._failed = 0
         self._closed: NexRLError | None = None
@@ -48,20 +49,11 @@ class Validator:
                 self._condition.notify_all()
 
     def fail(self, failure: SampleFailure) -> None:
-        """Samples have failed: issued again, or counted as failed after MAX_ATTEMPTS."""
-        with self._condition:
-            tasks = [self._missing.get((failure.group_id, run_id)) for run_id in failure.run_ids]
-            known = [task for task in tasks if task is not None]
-            if not known:
-                return
-            if failure.attempt + 1 < MAX_ATTEMPTS:
-                again = msgspec.structs.replace(known[0], run_ids=failure.run_ids, attempt=failure.attempt + 1)
-                self._enqueue(again)
-                return
-            for run_id in failure.run_ids:
-                self._missing.pop((failure.group_id, run_id), None)
-            self._failed += len(failure.run_ids)
-            self._condition.notify_all()
+        """Samples have failed: issued again, or counted as failed after MAX_ATTEMPTS; what is in already, or has been
+        issued again since, is ignored."""
+        again = self._failed_again(failure)
+        if again is not None:
+            self._enqueue(again)
 
     def close(self, error: NexRLError) -> None:
         """End a waiting `run` with `error`."""
@@ -74,10 +66,34 @@ class Validator:
         with self._condition:
             return f"validation: {len(self._missing)} samples missing" if self._missing else ""
 
+    def _failed_again(self, failure: SampleFailure) -> Task | None:
+        """The task that tries the failed samples again, if they have attempts left."""
+        with self._condition:
+            missing = {
+                run_id: task
+                for run_id in failure.run_ids
+                if (task := self._missing.get((failure.group_id, run_id))) and task.attempt == failure.attempt
+            }
+            if not missing:
+                return None
+            keys = [(failure.group_id, run_id) for run_id in missing]
+            if failure.attempt + 1 < MAX_ATTEMPTS:
+                task = next(iter(missing.values()))
+                again = msgspec.structs.replace(task, run_ids=tuple(missing), attempt=failure.attempt + 1)
+                self._missing |= dict.fromkeys(keys, again)
+                return again
+            for key in keys:
+                del self._missing[key]
+            self._failed += len(keys)
+            self._condition.notify_all()
+            return None
+
     def _collect(self, tasks: Sequence[Task]) -> tuple[list[TrajectoryHeader], int]:
         with self._condition:
             self._missing = {(task.group_id, run_id): task for task in tasks for run_id in task.run_ids}
             self._headers, self._failed = [], 0
+            if self._closed is not None:
+                raise self._closed
         for task in tasks:
             self._enqueue(task)
         with self._condition:

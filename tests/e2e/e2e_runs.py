@@ -22,7 +22,7 @@ ROOT = HERE.parents[1]
 TINY = HERE / "tiny.yaml"
 STEPS = 12
 """Training steps of the runs that are compared with one another."""
-SLOW = ("trainer.total_train_steps=100000", "rollout_worker.evaluator_args={seconds: 0.1}")
+SLOW = ("trainer.total_train_steps=100000", "rollout_worker.evaluator_args={seconds: 0.03}")
 """A run that goes on until a test ends it."""
 MODEL_KEY = "service.train_service.main_actor.actor.model.path"
 PATIENCE = 150.0
@@ -102,7 +102,9 @@ class Launch:
             self.process.wait()
 
 
-def start(folder: Path, model: Path | None, *overrides: str, recipe: Path = TINY, options: tuple[str, ...] = ()) -> Launch:
+def start(
+    folder: Path, model: Path | None, *overrides: str, recipe: Path = TINY, options: tuple[str, ...] = ()
+) -> Launch:
     """`python -m launch.submit` with its own run folder."""
     values = [] if model is None else [f"{MODEL_KEY}={model}"]
     return start_command(folder, str(recipe), *values, *overrides, "--run-dir", str(folder), *options)
@@ -124,7 +126,9 @@ def start_command(folder: Path, *arguments: str) -> Launch:
     return Launch(process=process, folder=folder, output=output)
 
 
-def run(folder: Path, model: Path | None, *overrides: str, recipe: Path = TINY, options: tuple[str, ...] = ()) -> Launch:
+def run(
+    folder: Path, model: Path | None, *overrides: str, recipe: Path = TINY, options: tuple[str, ...] = ()
+) -> Launch:
     """The same, to its end with exit code 0."""
     launch = start(folder, model, *overrides, recipe=recipe, options=options)
     code = launch.wait()

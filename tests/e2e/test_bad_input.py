@@ -1,9 +1,10 @@
 """What a user can get wrong, and the one message that says so."""
 
+import contextlib
 import subprocess
 
 import pytest
-from e2e_runs import HERE, MODEL_KEY, SLOW, errors_said, left_behind, run, start
+from e2e_runs import HERE, MODEL_KEY, SLOW, errors_said, left_behind, run, start, trajectories_tool
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -62,17 +63,43 @@ def test_missing_model_folder(tmp_path):
     assert f"{tmp_path}/nowhere" in text
 
 
-def test_no_free_disk(model, tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", small], check=False).returncode:
-        pytest.skip("may not mount a small file system")
-    try:
-        text = refused(small / "run", model, code=4)
-    finally:
-        subprocess.run(["umount", small], check=True)
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes a file system of so many MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+
+    def make(mebibytes):
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "none", folder]
+        if subprocess.run(mount, check=False).returncode:
+            pytest.skip("may not mount a small file system")
+        return folder
+
+    yield make
+    if folder.is_mount():
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_no_free_disk(model, small_disk):
+    folder = small_disk(1)
+    text = refused(folder / "run", model, code=4)
     assert "not enough free disk" in text
-    assert str(small) in text
+    assert str(folder) in text
+
+
+def test_disk_that_fills_up(model, small_disk):
+    folder = small_disk(1100)
+    launch = start(folder / "run", model, *SLOW)
+    launch.wait_until(lambda: launch.steps and launch.audit.trained)
+    with (folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(2**20)):
+            pass
+    assert launch.wait(60) == 4, launch.text
+    assert len(errors_said(launch.text)) == 1, launch.text
+    assert f"{folder}/run" in launch.text
+    assert "Traceback" not in launch.text
+    assert trajectories_tool("info", launch.folder).returncode == 0
+    assert launch.audit.trained > 0
 
 
 @pytest.mark.parametrize(
@@ -80,9 +107,7 @@ def test_no_free_disk(model, tmp_path):
     [("Raises", (), "raised KeyError"), ("ReturnsNan", ("--launch-mode", "local"), "nan")],
 )
 def test_bad_reward_names_evaluator_and_task(evaluator, options, said, model, tmp_path):
-    text = refused(
-        tmp_path / "run", model, f"rollout_worker.evaluator={REWARDS}:{evaluator}", code=9, options=options
-    )
+    text = refused(tmp_path / "run", model, f"rollout_worker.evaluator={REWARDS}:{evaluator}", code=9, options=options)
     assert f"{evaluator} on task train.parquet:" in text
     assert said in text
 
@@ -94,15 +119,15 @@ def test_hanging_reward_costs_its_group_only(model, tmp_path):
         model,
         f"data.data_files=[{data_file(tmp_path, *lines)}]",
         "data.shuffle=false",
-        "trainer.total_train_steps=2",
+        "trainer.total_train_steps=1",
         f"rollout_worker.evaluator={REWARDS}:HangsOn",
         "rollout_worker.evaluator_args={letters: c}",
         "rollout_worker.episode_timeout=1",
         "trajectory_pool.max_attempts=2",
     )
-    assert [step["rollout/num_groups"] for step in launch.steps] == [3, 3]
+    assert [step["rollout/num_groups"] for step in launch.steps] == [3]
     assert launch.audit.is_settled
-    assert launch.audit.trained == 6
+    assert launch.audit.trained == 3
     entries = [line for line in (launch.folder / "ledger" / "1.jsonl").read_text().splitlines() if "dropped" in line]
     assert any("words.jsonl:2@0" in line and "episode_timeout" in line for line in entries)
 

@@ -1,9 +1,10 @@
 """A run that is interrupted and goes on as if nothing had been."""
 
+import os
 import signal
 
 import pytest
-from e2e_runs import SLOW, STEPS, errors_said, left_behind, run, start
+from e2e_runs import MODEL_KEY, SLOW, STEPS, TINY, errors_said, left_behind, run, start, start_command
 
 from nexrl.store import StepsReader
 
@@ -103,6 +104,27 @@ def test_a_new_run_from_a_checkpoint_of_another(resumed, reference, model, tmp_p
         assert tensor.equal(other.weights[name]), name
 
 
+def test_a_crashed_run_goes_back_to_its_last_checkpoint(reference, model, tmp_path):
+    steps = f"trainer.total_train_steps={STEPS}"
+    slow = "rollout_worker.evaluator_args={seconds: 0.1}"
+    crashed = start(tmp_path / "run", model, steps, slow, "trainer.save_freq=4")
+    crashed.wait_for_step(6)
+    os.kill(crashed.pid("controller-0"), signal.SIGKILL)
+    assert crashed.wait(60) == 5
+    [saved] = crashed.events("checkpoint")
+    assert saved["step"] == 4
+
+    again = run(tmp_path / "run", model, steps, "resume.mode=auto")
+    assert again.events("resumed")[0]["step"] == 4
+    assert rewards(again) == rewards(reference)
+    for name, tensor in reference.weights.items():
+        assert tensor.equal(again.weights[name]), name
+    with StepsReader(again.folder) as trained, StepsReader(reference.folder) as whole:
+        assert list(trained.columns()["trajectory_id"]) == list(whole.columns()["trajectory_id"])
+    assert again.audit.is_settled
+    assert again.audit.trained == 4 * STEPS
+
+
 def test_an_incomplete_checkpoint_is_named(resumed, model, tmp_path):
     incomplete = resumed.folder / "checkpoints" / "step_000099"
     launch = start(tmp_path / "run", model, "resume.mode=from_path", f"resume.resume_path={incomplete}")
@@ -121,20 +143,18 @@ def test_an_occupied_folder_is_refused(resumed, model):
 
 
 def test_ctrl_c_ends_one_of_two_runs_that_started_together(model, tmp_path):
-    from e2e_runs import MODEL_KEY, TINY, start_command
-
     arguments = [str(TINY), f"{MODEL_KEY}={model}", f"launch.run_root={tmp_path}/runs", *SLOW]
     first = start_command(tmp_path / "first", *arguments)
-    second = start_command(tmp_path / "second", *arguments, "trainer.total_train_steps=20")
+    second = start_command(tmp_path / "second", *arguments, "trainer.total_train_steps=30")
     for launch in (first, second):
         launch.wait_until(lambda launch=launch: "attempt 1" in launch.text)
         launch.folder = tmp_path / "runs" / "tiny" / launch.text.splitlines()[0].partition(",")[0].rpartition("/")[2]
     assert first.folder != second.folder
     first.wait_for_step(2)
     first.process.send_signal(signal.SIGINT)
-    assert first.wait(30) == 130, first.text
+    assert first.wait(60) == 130, first.text
     assert first.events("checkpoint")[-1]["step"] == first.summary["steps"] >= 2
     assert "Ctrl-C" in first.text
     assert left_behind(first.folder) == []
     assert second.wait() == 0, second.text
-    assert len(second.steps) == 20
+    assert len(second.steps) == 30

@@ -29,7 +29,7 @@ def test_a_killed_role_is_named_and_ends_the_run(victim, model, tmp_path):
     launch.wait_until(lambda: launch.steps and launch.audit.trained)
     time.sleep(random.uniform(0.0, 0.3))
     os.kill(launch.pid(victim), signal.SIGKILL)
-    assert launch.wait(30) == 5, launch.text
+    assert launch.wait(60) == 5, launch.text
     [message] = errors_said(launch.text)
     assert message.startswith(f"error: {victim} was killed by SIGKILL")
     assert str(launch.folder / "logs" / "1" / f"{victim}.log") in message

@@ -75,7 +75,7 @@ class RolloutWorkerConfig:
     evaluator_args: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the evaluator's constructor."""
     agent_args: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the agent's environment (`agent`): `tools: path/to/file.py:function`."""
+    """Keyword arguments of the agent's environment (`agent`): `tools: path/to/file.py:NAME`, a list of functions."""
     response_key: str = "response"
     """`supervised`: column with the response to learn."""
 

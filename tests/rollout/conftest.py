@@ -1,0 +1,7 @@
+import pytest
+from rollout_parts import make_tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return make_tokenizer()
