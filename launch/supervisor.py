@@ -33,6 +33,8 @@ class _Stage(Enum):
     """Waits for the leader; unblocked by any end or signal."""
     FAILED = auto()
     """A role has failed: waits for the leader's own end."""
+    SAVING = auto()
+    """A role has failed, and the leader was asked to save: waits for its checkpoint and end."""
     INTERRUPTED = auto()
     """The leader was told to stop: waits for its checkpoint and end."""
     DRAINING = auto()
@@ -48,8 +50,8 @@ class Supervisor:
 
     - The leader (controller) ends: the others have `patience.grace` seconds, then SIGTERM, then SIGKILL; after a failed
       leader they get SIGTERM at once.
-    - Another role fails: it is named, with its log; the leader has `patience.failure` seconds; then SIGTERM, and
-      SIGKILL after the plan's `stop_timeout`.
+    - Another role fails: it is named, with its log; the leader has `patience.failure` seconds to end by itself, then
+      SIGTERM and `stop_timeout` to save with the help of the others; then those get SIGTERM, then SIGKILL.
     - SIGINT or SIGTERM to this process goes to the leader, which has `stop_timeout`; a second one kills at once.
     """
 
@@ -79,8 +81,9 @@ class Supervisor:
             for process in self._plan.processes:
                 group.start(process)
             while group.names:
-                for ended in group.wait(max(0.0, min(_TICK, self._deadline - time.monotonic()))):
-                    self._on_end(ended, group)
+                at_once = group.wait(max(0.0, min(_TICK, self._deadline - time.monotonic())))
+                for ended in sorted(at_once, key=lambda one: one.process == self._plan.leader):
+                    self._on_end(ended, group)  # the leader last: it may have ended because of another
                 for number in interrupts.take():
                     self._on_signal(number, group)
                 if time.monotonic() >= self._deadline:
@@ -102,6 +105,10 @@ class Supervisor:
         self._leader = ended
         if self._stage in (_Stage.TERMINATING, _Stage.KILLING):
             return
+        if self._stage is _Stage.SAVING:
+            self._leader_was_ended = True
+            self._terminate(group, self._patience.grace)
+            return
         answered = self._interrupt is not None and ended.returncode == 128 + self._interrupt
         if ended.returncode and not answered:  # it may have told nobody
             self._say(f"{'also' if self._failure else 'error:'} {described(ended)}")
@@ -115,7 +122,7 @@ class Supervisor:
             self._kill(group)
             return
         self._interrupt = number
-        if self._stage in (_Stage.RUNNING, _Stage.FAILED):
+        if self._stage in (_Stage.RUNNING, _Stage.FAILED, _Stage.SAVING):
             leader, seconds = self._plan.leader.name, self._plan.stop_timeout
             self._say(f"{number.name}: {leader} has {seconds:g} s to save and end; once more kills at once")
             group.send(leader, number)
@@ -126,11 +133,17 @@ class Supervisor:
             self._say(f"killing what did not end on SIGTERM: {', '.join(group.names)}")
             self._kill(group)
             return
+        if self._stage is _Stage.FAILED:
+            leader, seconds = self._plan.leader.name, self._plan.stop_timeout
+            self._say(f"{leader} has {seconds:g} s to save and end")
+            group.send(leader, signal.SIGTERM)
+            self._enter(_Stage.SAVING, seconds)
+            return
         if self._stage is _Stage.DRAINING:
             self._say(
                 f"still there {self._patience.grace:g} s after {self._plan.leader.name}: {', '.join(group.names)}"
             )
-        self._terminate(group, self._plan.stop_timeout if self._stage is _Stage.FAILED else self._patience.grace)
+        self._terminate(group, self._patience.grace)
 
     def _terminate(self, group: ProcessGroup, seconds: float) -> None:
         self._leader_was_ended |= self._leader is None

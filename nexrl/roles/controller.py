@@ -45,14 +45,15 @@ class ControllerRole:
     def run(self) -> int:
         """The run's exit code; raises what ended it."""
         try:
-            controller = self._build()
-            with self._lock:
-                self._controller, early = controller, self._early
-            if isinstance(early, NexRLError):
-                controller.fail(early)
-            elif early is not None:
-                controller.stop(early)
-            return controller.run()
+            with Ledger(self._run_dir / "ledger", attempt=self._identity.attempt) as ledger:
+                controller = self._build(ledger)
+                with self._lock:
+                    self._controller, early = controller, self._early
+                if isinstance(early, NexRLError):
+                    controller.fail(early)
+                elif early is not None:
+                    controller.stop(early)
+                return controller.run()
         except NexRLError as error:
             if self._controller is not None or self._early is None:
                 raise
@@ -68,7 +69,7 @@ class ControllerRole:
         """End after the step under way, with a checkpoint."""
         with self._lock:
             if self._controller is None:
-                self._early = exit_code
+                self._early = self._early or exit_code
                 self._board.give_up()
                 return
         self._controller.stop(exit_code)
@@ -77,16 +78,15 @@ class ControllerRole:
         """End now."""
         with self._lock:
             if self._controller is None:
-                self._early = error
+                self._early = self._early or error
                 self._board.give_up()
                 return
         self._controller.fail(error)
         self._board.shutdown()
         self._board.server.close()  # every call that waits for an answer fails now, not at its deadline
 
-    def _build(self) -> NexRLController:
+    def _build(self, ledger: Ledger) -> NexRLController:
         recipe, run_dir, board = self._recipe, self._run_dir, self._board
-        ledger = Ledger(run_dir / "ledger", attempt=self._identity.attempt)
         pool = self._make_pool(ledger)
         tasks = TaskMaker(recipe)
         count = self._token_counter()

@@ -11,14 +11,19 @@ GRACE = 30.0
 """Seconds for a clean end once the launcher is gone; there is nobody left to kill a role that does not end."""
 
 
-def watch_lifeline(on_lost: Callable[[], None]) -> None:
-    """Call `on_lost` when the pipe's other end closes, and end the process hard after GRACE seconds more."""
+CONTROLLER_FIRST = 20.0
+"""Seconds that the other roles leave to the controller: it saves with their help, and then tells them to end."""
+
+
+def watch_lifeline(on_lost: Callable[[], None], *, delay: float = 0.0) -> None:
+    """Call `on_lost` `delay` seconds after the pipe's other end has closed; end the process hard GRACE seconds later."""
     text = os.environ.get(LIFELINE_VARIABLE)
     if text is None:
         return
 
     def watch() -> None:
         os.read(int(text), 1)  # nothing is ever written: this returns at end of file
+        time.sleep(delay)
         on_lost()
         time.sleep(GRACE)
         os._exit(1)

@@ -22,7 +22,7 @@ class LocalRun:
         self._identity = identity
         self._run_dir = run_dir
         self._controller = controller.build(recipe, self._as(Role.CONTROLLER), run_dir)
-        self._programs: list[RoleProgram] = []
+        self._programs: dict[str, RoleProgram] = {}
 
     def run(self) -> int:
         """The controller's exit code, once every role has ended."""
@@ -33,10 +33,12 @@ class LocalRun:
         try:
             return self._controller.run()
         finally:
-            for program in list(self._programs):
+            begun = dict(self._programs)  # the others still look for a controller: they go with the process
+            for program in begun.values():
                 program.stop(0)
             for thread in threads:
-                thread.join(_JOIN_SECONDS)
+                if thread.name in begun:
+                    thread.join(_JOIN_SECONDS)
 
     def stop(self, exit_code: int) -> None:
         """As the controller's."""
@@ -57,7 +59,7 @@ class LocalRun:
 
     def _run_role(self, role: Role, build: Callable[[Recipe, Identity, Path], RoleProgram]) -> None:
         program = build(self._recipe, self._as(role), self._run_dir)
-        self._programs.append(program)
+        self._programs[role.value] = program
         program.run()
 
     def _as(self, role: Role) -> Identity:

@@ -15,7 +15,7 @@ from nexrl.cluster import Identity
 from nexrl.config import read_resolved
 from nexrl.config.schema import Recipe
 from nexrl.errors import EXIT_INTERRUPT, EXIT_OK, EXIT_TERMINATED, NexRLError
-from nexrl.roles.lifeline import watch_lifeline
+from nexrl.roles.lifeline import CONTROLLER_FIRST, watch_lifeline
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         identity = Identity.from_env(os.environ)
         program = _build(args.role, identity, args.run_dir)
-        _end_on_signals(program)
+        _end_on_signals(program, leads=args.role in ("controller", "local"))
         return program.run()
     except NexRLError as error:
         logger.debug("ended by", exc_info=True)
@@ -74,7 +74,7 @@ def _build(role: str, identity: Identity, run_dir: Path) -> RoleProgram:
     return program
 
 
-def _end_on_signals(program: RoleProgram) -> None:
+def _end_on_signals(program: RoleProgram, *, leads: bool) -> None:
     """SIGINT, SIGTERM and a dead launcher end the role. The handler only passes the news on to a thread: what it
     interrupts may hold the very locks that `stop` takes."""
     news = threading.Event()
@@ -91,7 +91,8 @@ def _end_on_signals(program: RoleProgram) -> None:
     threading.Thread(target=act, daemon=True, name="signals").start()
     for number in SIGNAL_EXIT_CODES:
         signal.signal(number, received)
-    watch_lifeline(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    delay = 0.0 if leads else CONTROLLER_FIRST
+    watch_lifeline(lambda: os.kill(os.getpid(), signal.SIGTERM), delay=delay)
 
 
 __all__ = ["EXIT_OK", "RoleProgram", "main"]

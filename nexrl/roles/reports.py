@@ -66,6 +66,10 @@ class ReportDesk:
 
 
 def _error(caller: Caller, failure: SampleFailure) -> NexRLError:
+    """As the reason names it, with its exit code; the root of the tree where the class is not ours."""
+    where = f"(rollout of {failure.group_id} on {caller.name})"
     name, _, message = failure.reason.partition(": ")
-    kind = getattr(errors, name, NexRLError)
-    return kind(f"{message} (rollout of {failure.group_id} on {caller.name})")
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, NexRLError):
+        return kind(f"{message} {where}")
+    return NexRLError(f"{failure.reason} {where}")

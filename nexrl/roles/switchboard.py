@@ -144,7 +144,7 @@ class RecorderCommands:
     def _all(self, method: str, request: TrajectoryIds | None) -> None:
         calls = [
             self._board.server.call(recorder.name, method, request, None, timeout=self._timeout)
-            for recorder in self._board.wait_for(Role.RECORDER)
+            for recorder in self._board.directory.of(Role.RECORDER)
         ]
         for call in calls:
             call.result()

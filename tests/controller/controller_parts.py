@@ -1,7 +1,8 @@
-"""A run without processes: real pool, ledger, feeder, checkpoints and books; the trainer and the recorders are lists."""
+"""A run without processes: real pool, ledger, feeder, checkpoints and books; trainer and recorders are lists."""
 
 import json
 import threading
+from pathlib import Path
 
 from nexrl.config.schema import (
     ActorConfig,
@@ -158,13 +159,11 @@ class Service(MockTrainServiceClient):
 
     def save_checkpoint(self, local_path, global_step=0, save_weight_only=False):
         self.log.append(f"save {global_step}")
-        with open(local_path, "w") as file:
-            file.write(str(self.weights))
+        Path(local_path).write_text(str(self.weights))
         return super().save_checkpoint(local_path, global_step)
 
     def load_checkpoint(self, path, load_weight_only=False):
-        with open(path) as file:
-            self.weights = int(file.read())
+        self.weights = int(Path(path).read_text())
         self.log.append(f"load {self.weights}")
         return super().load_checkpoint(path)
 

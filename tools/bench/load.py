@@ -72,13 +72,15 @@ async def generate(load: Load) -> LoadResult:
     Raises InferenceError where one is an error, has another number of tokens than was asked for, or lacks log-probs.
     """
     payloads = _payloads(load)
-    connections = [await _connect(load.url) for _ in range(load.concurrency)]
     answers: list[tuple[int, bytes]] = []
-    started = time.perf_counter()
-    await asyncio.gather(*(_drain(reader, writer, payloads, answers) for reader, writer in connections))
-    seconds = time.perf_counter() - started
-    for _, writer in connections:
-        writer.close()
+    connections = [await _connect(load.url) for _ in range(load.concurrency)]
+    try:
+        started = time.perf_counter()
+        await asyncio.gather(*(_drain(reader, writer, payloads, answers) for reader, writer in connections))
+        seconds = time.perf_counter() - started
+    finally:
+        for _, writer in connections:
+            writer.close()
     return LoadResult(seconds=seconds, tokens=sum(_tokens(*answer, load.max_tokens) for answer in answers))
 
 

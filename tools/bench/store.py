@@ -53,7 +53,7 @@ def measure(*, megabytes: int, folder: Path) -> Record:
 
 
 def figures(rates: dict[str, list[float]]) -> list[Row]:
-    """Median speeds, and the store's as a multiple of h5py's with its default level. MB: 10⁶ bytes of arrays and text."""
+    """Median speeds, and the store's as a multiple of h5py's at its default level. MB: 10⁶ bytes in memory."""
     medians = {name: median(values) for name, values in rates.items()}
     return [
         *(Row(figure=f"{name}, writing", value=value, unit="MB/s") for name, value in medians.items()),
