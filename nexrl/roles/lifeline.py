@@ -16,7 +16,7 @@ CONTROLLER_FIRST = 20.0
 
 
 def watch_lifeline(on_lost: Callable[[], None], *, delay: float = 0.0) -> None:
-    """Call `on_lost` `delay` seconds after the pipe's other end has closed; end the process hard GRACE seconds later."""
+    """Call `on_lost` `delay` seconds after the pipe's other end closed; GRACE seconds later the process ends hard."""
     text = os.environ.get(LIFELINE_VARIABLE)
     if text is None:
         return

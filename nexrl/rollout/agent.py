@@ -3,8 +3,9 @@
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from inspect import isfunction
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -40,14 +41,20 @@ class AgentRolloutWorker(BaseRolloutWorker):
     """Lets the policy call Python functions until it answers without a call, or `max_turns` is reached.
 
     `agent_args.tools` is `path/to/file.py:NAME`, a list of functions; each is offered under its own name with its
-    docstring. Override `first_messages`, `reply_messages` or `final_answer` for an environment of your own.
+    docstring. Override `first_messages`, `reply_messages` or `final_answer` for an environment of your own, and
+    `agent_arg_names` for arguments of your own. The samples of a prompt play at the same time: keep what belongs to one
+    episode out of `self`.
     """
+
+    agent_arg_names: ClassVar[tuple[str, ...]] = ("tools",)
+    """Keys of `rollout_worker.agent_args` that this worker knows."""
 
     def __init__(self, context: RolloutContext) -> None:
         super().__init__(context)
-        unknown = set(self.config.agent_args) - {"tools"}
+        unknown = set(self.config.agent_args) - set(self.agent_arg_names)
         if unknown:
-            raise ConfigError(f"found {sorted(unknown)}, knows only 'tools'", key="rollout_worker.agent_args")
+            known = ", ".join(self.agent_arg_names)
+            raise ConfigError(f"found {sorted(unknown)}, knows {known}", key="rollout_worker.agent_args")
         self.tools = _load_tools(self.config.agent_args.get("tools"))
         self._descriptions = [_describe(function) for function in self.tools.values()]
 
@@ -64,12 +71,14 @@ class AgentRolloutWorker(BaseRolloutWorker):
         return texts[-1]
 
     def rollout(self, task: Task) -> Mapping[int, Sequence[Trajectory]]:
-        """One episode per run id, one after the other."""
-        return {run_id: self._episode(task, run_id) for run_id in task.run_ids}
+        """One episode per run id, all at once: the engine batches what they ask."""
+        with ThreadPoolExecutor(len(task.run_ids), thread_name_prefix=f"episode {task.group_id}") as threads:
+            episodes = threads.map(lambda run_id: self._episode(task, run_id), task.run_ids)
+            return dict(zip(task.run_ids, episodes, strict=True))
 
     def _episode(self, task: Task, run_id: int) -> list[Trajectory]:
-        """Turns until one needs no reply, ran into its token limit or was the last that is allowed; an episode that has
-        no room left for its next turn is cut off (`truncated`)."""
+        """Turns until one needs no reply, ran into its token limit or was the last that is allowed (`max_turns`); an
+        episode that has no room left for its next turn is cut off (`truncated`)."""
         started = time.time()
         messages = self.first_messages(task)
         text = self._render(messages)
@@ -80,7 +89,10 @@ class AgentRolloutWorker(BaseRolloutWorker):
             turns.append(completion)
             replies = self.reply_messages(task, completion.text)
             finish_reason = completion.finish_reason
-            if not replies or finish_reason == "length" or len(turns) == self.config.max_turns:
+            if not replies or finish_reason == "length":
+                break
+            if len(turns) == self.config.max_turns:
+                finish_reason = "max_turns"
                 break
             messages = [*messages, {"role": "assistant", "content": completion.text}, *replies]
             text, ids = self._next_prompt(text, completion, messages)

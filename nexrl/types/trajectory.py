@@ -37,7 +37,7 @@ class TrajectoryHeader(msgspec.Struct, frozen=True, kw_only=True):
     score: dict[str, float]
     """Named figures of the evaluator; `reward` stands apart."""
     finish_reason: str
-    """`stop`, `length`, `truncated`, `supervised`, or an error's name."""
+    """`stop`, `length` (tokens of one generation), `truncated` (of the whole sequence), `max_turns`, `supervised`."""
     version_min: int
     """Oldest weight version that any trained token was sampled under; -1 where no engine was asked."""
     version_max: int

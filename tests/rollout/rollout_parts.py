@@ -41,7 +41,7 @@ class ScriptedEngine:
     def __init__(self, tokenizer, replies, version=3):
         self._tokenizer = tokenizer
         self._replies = iter(replies)
-        self._version = version
+        self.version = version
         self.prompts = []
         self.samplings = []
         self.seeds = []
@@ -58,7 +58,7 @@ class ScriptedEngine:
             prompt_ids=prompt_ids,
             token_ids=ids,
             logprobs=tuple(-float(i + 1) for i in range(len(ids))),
-            spans=(VersionSpan(0, len(ids), self._version),),
+            spans=(VersionSpan(0, len(ids), self.version),),
             text=self._tokenizer.decode(ids, skip_special_tokens=True),
             finish_reason="stop" if ids[-1] == EOS else "length",
         )

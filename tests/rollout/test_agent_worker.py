@@ -102,6 +102,18 @@ def test_what_was_sampled_is_never_encoded_again(tokenizer):
     assert len(found.turns) == 4
 
 
+def test_weights_that_change_between_two_turns(agent):
+    class Syncs(AgentRolloutWorker):
+        def reply_messages(self, task, text):
+            self.client.version += 1
+            return super().reply_messages(task, text)
+
+    worker, _ = agent([call("add", a=1, b=1), "two"], worker=Syncs)
+    (found,) = worker.rollout(task(max_tokens=100))[0]
+    assert [span.version for span in found.spans] == [3, 4]
+    assert (found.header.version_min, found.header.version_max) == (3, 4)
+
+
 def test_seeds_and_samples(agent):
     worker, engine = agent([call("add", a=1, b=1), "two", "three"])
     rollouts = worker.rollout(task("1+1", samples=2, max_tokens=100))
@@ -135,7 +147,7 @@ def test_the_last_turn_that_is_allowed(agent):
     (found,) = worker.rollout(task(max_tokens=100))[0]
     assert len(engine.prompts) == 2
     assert [turn.role for turn in found.turns] == ["prompt", "assistant", "tool", "assistant"]
-    assert found.header.finish_reason == "stop"
+    assert found.header.finish_reason == "max_turns"
 
 
 def test_a_reply_that_ran_into_its_limit_ends_the_episode(agent):

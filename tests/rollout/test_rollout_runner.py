@@ -1,6 +1,7 @@
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import msgspec
 import pytest
 from rollout_parts import ScriptedEngine, context, task
 
@@ -163,6 +164,16 @@ def test_no_more_episodes_at_once_than_allowed(controller, start):
     assert worker.most == 2
     assert controller.limits[0] == 2
     assert max(controller.limits) == 2
+
+
+def test_samples_of_one_prompt_may_be_leased_apart(controller, start):
+    worker, _, _ = start(Gated)
+    whole = task(name="a", samples=2)
+    controller.give(*[msgspec.structs.replace(whole, run_ids=(run_id,)) for run_id in whole.run_ids])
+    controller.wait_for(leases=2)  # both episodes have begun
+    worker.open("a")
+    headers = [header for entry in controller.wait_for(reports=2) for header in entry[2]]
+    assert {header.run_id for header in headers} == {0, 1}
 
 
 class Breaks(BaseRolloutWorker):

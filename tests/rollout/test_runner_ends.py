@@ -3,7 +3,6 @@
 import threading
 from concurrent.futures import Future
 
-import msgspec
 import pytest
 from rollout_parts import ScriptedEngine, context, task
 
@@ -104,21 +103,3 @@ def test_an_empty_lease_ends_the_worker_after_what_has_ended_was_reported(tokeni
     pool.waiting.set_result([])
     assert running.ends()
     assert sorted(reports) == ["a@0", "b@0"]
-
-
-def test_samples_of_one_prompt_may_be_leased_apart(tokenizer):
-    whole = task(name="a", samples=2)
-    parts = [msgspec.structs.replace(whole, run_ids=(run_id,)) for run_id in whole.run_ids]
-    found, done = [], threading.Event()
-
-    def report(one):
-        found.extend(result.run_id for result in one.results)
-        if len(found) == 2:
-            done.set()
-
-    pool = Pool(*parts)
-    running = Running(tokenizer, pool, report=report)
-    assert done.wait(LONG)
-    pool.waiting.set_result([])
-    assert running.ends()
-    assert sorted(found) == [0, 1]

@@ -33,12 +33,13 @@ OUTCOMES = [
 
 
 def test_the_contest_is_told_by_medians_and_their_ratio():
-    rows = {row.figure: row for row in contest_figures(OUTCOMES, GOAL)}
+    rows = {row.figure: row for row in contest_figures(OUTCOMES, GOAL, trl_note="sleeping threads")}
     assert rows["ours: training to 0.92 sampled exact match"].value == pytest.approx(5.0)  # of 5.0, 2.5 and 7.5
     theirs = rows["TRL: training to 0.92 sampled exact match"]
     assert theirs.value == pytest.approx(30.0)  # of 30, never and 20
     assert "1 never" in theirs.note
     assert rows["ours: one step"].value == pytest.approx(0.1)
+    assert rows["TRL: one step"].note == "median of all steps; sleeping threads"
     share = rows["ours ÷ TRL, time to the score"]
     assert share.value == pytest.approx(5 / 30)
     assert share.verdict == "met"
@@ -46,7 +47,7 @@ def test_the_contest_is_told_by_medians_and_their_ratio():
 
 def test_no_ratio_where_most_runs_never_came():
     outcomes = [outcome("ours", 0, 0.95), outcome("TRL", 0, 0.5)]
-    share = contest_figures(outcomes, GOAL)[-1]
+    share = contest_figures(outcomes, GOAL, trl_note="")[-1]
     assert (share.value, share.verdict) == (None, "missed")
 
 

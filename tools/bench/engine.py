@@ -9,12 +9,11 @@ from statistics import median
 
 import msgspec
 
-from nexrl.errors import InferenceError
+from nexrl.errors import InferenceError, RoleError
 from tools.bench.facts import ROOT, make_record
 from tools.bench.load import Load, LoadResult
 from tools.bench.rows import Detail, Record, Row, at_least, text_of
 from tools.bench.servers import Served, embedded, vllm
-from tools.bench.tiny_model import VOCABULARY, make_tiny_model
 
 VLLM_ENVIRONMENT = ROOT / ".venv-vllm"
 CONCURRENCIES = (1, 8, 64)
@@ -32,8 +31,7 @@ Say = Callable[[str], None]
 def measure(*, repetitions: int, folder: Path, threads: int, say: Say) -> Record:
     """Both engines and ours once more with `deterministic`, all up, in turn for every repetition; those whose turn it
     is not get no processor time. Raises RoleError, InferenceError, and ConfigError without vLLM's environment."""
-    model = folder / "tiny"
-    make_tiny_model(model)
+    model = _tiny_model(folder)
     rates: Rates = {}
     with ExitStack() as stack:
         say("starting the engines; vLLM takes half a minute and more")
@@ -45,7 +43,7 @@ def measure(*, repetitions: int, folder: Path, threads: int, say: Say) -> Record
         with _asleep(servers):
             for repetition in range(repetitions + 1):
                 for server in servers:
-                    measured = _turn(server, seed=repetition)
+                    measured = _turn(server, seed=repetition, vocabulary=_vocabulary(model))
                     if repetition == 0:  # warms caches and allocators up
                         continue
                     for concurrency, rate in measured.items():
@@ -92,7 +90,21 @@ def detail(rates: Rates) -> Detail:
     )
 
 
-def _turn(server: Served, *, seed: int) -> dict[int, float]:
+def _tiny_model(folder: Path) -> Path:
+    """Made in a process of its own: this one waits beside the engines and need not hold torch. Raises RoleError."""
+    command = [sys.executable, "-m", "tools.bench.tiny_model", str(folder / "tiny")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RoleError(f"the tiny model could not be made:\n{done.stderr[-2000:]}")
+    return folder / "tiny"
+
+
+def _vocabulary(model: Path) -> int:
+    size: int = msgspec.json.decode((model / "config.json").read_bytes())["vocab_size"]
+    return size
+
+
+def _turn(server: Served, *, seed: int, vocabulary: int) -> dict[int, float]:
     """One repetition of one server: tokens per second by concurrency."""
     server.wake()
     try:
@@ -105,7 +117,7 @@ def _turn(server: Served, *, seed: int) -> dict[int, float]:
                     concurrency=concurrency,
                     requests=max(_LEAST_REQUESTS, _PER_CONNECTION * concurrency),
                     max_tokens=MAX_TOKENS,
-                    vocabulary=VOCABULARY,
+                    vocabulary=vocabulary,
                     seed=seed,
                 )
             ).tokens_per_second

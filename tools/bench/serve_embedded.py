@@ -1,6 +1,6 @@
 """The embedded engine behind its HTTP server, alone in a process, as the inference role runs it.
 
-    python -m tools.bench.serve_embedded MODEL --threads 2 [--deterministic]
+    python -m tools.bench.serve_embedded MODEL --threads 2 --sequences 64 --length 1024 [--deterministic]
 
 Prints `{"url": …, "token": …}` when it takes requests; ends when its standard input is closed.
 """
@@ -15,22 +15,20 @@ import torch
 
 from nexrl.inference.embedded import EmbeddedEngine, EngineServer, load_engine_model
 
-MAX_NUM_SEQS, MAX_MODEL_LEN = 64, 1024
-"""The same for every engine that is compared."""
-
 
 def main() -> None:
     """Command line. Consumes nothing; waits for the end of standard input, which its owner's end brings about too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--threads", type=int, required=True)
+    for name in ("threads", "sequences", "length"):
+        parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--deterministic", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     engine = EmbeddedEngine(
         load_engine_model(arguments.model),
-        max_num_seqs=MAX_NUM_SEQS,
-        max_model_len=MAX_MODEL_LEN,
+        max_num_seqs=arguments.sequences,
+        max_model_len=arguments.length,
         deterministic=arguments.deterministic,
     )
     token = secrets.token_hex(16)

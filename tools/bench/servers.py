@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 
 from nexrl.errors import ConfigError, RoleError
-from tools.bench.serve_embedded import MAX_MODEL_LEN, MAX_NUM_SEQS
 
+_SEQUENCES, _LENGTH = "64", "1024"
+"""Sequences at once and tokens of each, at most; the same for every engine."""
 _START_SECONDS = 300.0
 """vLLM's first start on a machine took 95 s on two busy cores."""
 _STOP_SECONDS = 20.0
@@ -56,6 +57,7 @@ class Served:
 def embedded(model: Path, *, threads: int, log: Path, deterministic: bool = False) -> Iterator[Served]:
     """Our engine, on so many threads. Raises RoleError where it does not come up."""
     command = [sys.executable, "-m", "tools.bench.serve_embedded", str(model), "--threads", str(threads)]
+    command += ["--sequences", _SEQUENCES, "--length", _LENGTH]
     if deterministic:
         command.append("--deterministic")
     quiet = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
@@ -78,7 +80,7 @@ def vllm(model: Path, *, environment: Path, log: Path) -> Iterator[Served]:
     port, served = _free_port(), f"bench-{os.getpid()}"
     command = [str(program), "serve", str(model), "--served-model-name", served]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
-    command += ["--max-model-len", str(MAX_MODEL_LEN), "--max-num-seqs", str(MAX_NUM_SEQS)]
+    command += ["--max-model-len", _LENGTH, "--max-num-seqs", _SEQUENCES]
     with log.open("wb") as output, _process(command, _VLLM, output.fileno(), output.fileno()) as process:
         url = f"http://127.0.0.1:{port}"
         _wait_until_served(f"{url}/v1/models", served, process, log)
