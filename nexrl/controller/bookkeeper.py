@@ -63,9 +63,12 @@ class Bookkeeper:
         steps = self._open_steps(from_step)
         self._thread = start_thread("bookkeeper", lambda: self._run(steps), on_error=self._failed)
 
-    def trained(self, batch: Batch, groups: Sequence[TrajectoryGroup], prompts: Sequence[str]) -> None:
-        """`batch` was made of `groups`, which are these prompts (group ids of tasks), and is trained."""
-        ids = tuple(header.trajectory_id for group in groups for header in group.headers)
+    def trained(
+        self, batch: Batch, groups: Sequence[TrajectoryGroup], prompts: Sequence[str], *, let_go: Sequence[str] = ()
+    ) -> None:
+        """`batch` was made of `groups`, which are these prompts (group ids of tasks), and is trained. Nobody will ask for
+        its trajectories any more, nor for those in `let_go`."""
+        ids = (*(header.trajectory_id for group in groups for header in group.headers), *let_go)
         with self._changed:
             self._waiting.append(_Trained(batch, tuple(prompts), ids))
             self._changed.notify_all()

@@ -255,7 +255,7 @@ class NexRLController:
         step.count_tokens(tokens)
         prompts = self._m.pool.mark_trained(report.batch.group_ids)
         self._m.feeder.settle(prompts)
-        self._m.bookkeeper.trained(report.batch, groups, prompts)
+        self._m.bookkeeper.trained(report.batch, groups, prompts, let_go=self._m.pool.take_let_go())
 
     def _publish(self) -> None:
         if self._m.weights is not None:

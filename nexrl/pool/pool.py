@@ -186,6 +186,12 @@ class TrajectoryPool:
         with self._changing():
             self._book.drop(group_ids, reason)
 
+    def take_let_go(self) -> list[str]:
+        """Trajectories that no batch will ever ask for, because their prompts were dropped; each is told once."""
+        with self._condition:
+            told, self._book.let_go = self._book.let_go, []
+            return told
+
     def outstanding(self) -> list[Task]:
         """Prompts that were admitted and neither trained (or released) nor dropped, by order, as they were admitted:
         a checkpoint puts them into the loader's replay queue."""

@@ -31,6 +31,8 @@ class PromptBook:
         self.counts: Counter[str] = Counter()
         self.drained = False
         """No prompt follows."""
+        self.let_go: list[str] = []
+        """Trajectory ids of samples that were in when their prompt was dropped."""
 
     def admit(self, task: Task) -> None:
         """A new prompt; raises ValueError where no slot is free or the group id is here already."""
@@ -179,6 +181,7 @@ class PromptBook:
         self._dropped_in_a_row = 0
 
     def _drop(self, prompt: Prompt, reason: str) -> None:
+        self.let_go += [header.trajectory_id for header in prompt.all_headers()]
         self.ledger.dropped(prompt.group_id, reason, detail=prompt.last_failure)
         self.counts["dropped"] += 1
         if prompt.state is PromptState.TAKEN:

@@ -176,8 +176,8 @@ def trajectory_path(run_dir: Path, *, node: str, attempt: int) -> Path:
 
 
 def steps_path(run_dir: Path, *, attempt: int) -> Path:
-    """The steps file of this attempt of the run: `steps.h5`, then `steps.1.h5`, `steps.2.h5`, …"""
-    return run_dir / FOLDER / (f"{STEPS_STEM}.h5" if attempt == 0 else f"{STEPS_STEM}.{attempt}.h5")
+    """The steps file of this attempt of the run: `steps.h5` for the first one, then `steps.2.h5`, `steps.3.h5`, …"""
+    return run_dir / FOLDER / (f"{STEPS_STEM}.h5" if attempt <= 1 else f"{STEPS_STEM}.{attempt}.h5")
 
 
 def files_of(path: Path, layout: FileLayout) -> list[Path]:

@@ -140,7 +140,7 @@ def test_what_the_end_of_the_run_drops_is_issued_again_and_what_was_trained_is_n
 def test_positions_fit_the_ledger_while_rollouts_go_on(make):
     """Every cut holds each prompt that the ledger has issued up to it and not ended: as open, and to be replayed."""
     feed = make(slots=8, epochs=0)
-    ended = threading.Event()
+    ended, rounds = threading.Event(), threading.Semaphore(0)
 
     def work():
         while not ended.is_set():
@@ -149,18 +149,20 @@ def test_positions_fit_the_ledger_while_rollouts_go_on(make):
             with suppress(TimeoutError):
                 while True:
                     feed.pool.take_batch(0)  # an empty batch: its slots are free again
+            rounds.release()
 
     worker = threading.Thread(target=work)
     worker.start()
-    positions = {}
-    while len(positions) < 50:
-        position = feed.feeder.capture()
-        positions[position.ledger_offset] = position
+    positions = []
+    for _ in range(50):
+        assert rounds.acquire(timeout=LONG)  # capturing without a pause would keep the feeder from its lock
+        positions.append(feed.feeder.capture())
     ended.set()
     worker.join(LONG)
     lines = (feed.folder / "1.jsonl").read_bytes()
-    for offset, position in positions.items():
-        still_open = list(audit(entries(lines[:offset])).open)
+    assert len({position.ledger_offset for position in positions}) > 10
+    for position in positions:
+        still_open = list(audit(entries(lines[: position.ledger_offset])).open)
         assert list(position.open_groups) == still_open
         assert [f"{item.task_id}@{item.epoch}" for item in position.loader.front] == still_open
 

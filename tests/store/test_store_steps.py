@@ -59,18 +59,18 @@ def test_a_step_without_rows_is_recorded_as_nothing(tmp_path):
 
 
 def test_a_resumed_run_supersedes_the_steps_it_trains_again(tmp_path):
-    for attempt, from_step, steps in ((0, 0, (1, 2, 3)), (1, 2, (3, 4)), (2, 1, (2,))):
+    for attempt, from_step, steps in ((1, 0, (1, 2, 3)), (2, 2, (3, 4)), (3, 1, (2,))):
         with StepsWriter(tmp_path, attempt=attempt, run_id="run", from_step=from_step) as writer:
             for step in steps:
                 writer.append(batch(step, [[(f"{attempt}:{step}/0.0.0", 0.0)]]), weight_version=step)
-    assert steps_path(tmp_path, attempt=0).name == "steps.h5"
-    assert steps_path(tmp_path, attempt=2).name == "steps.2.h5"
+    assert steps_path(tmp_path, attempt=1).name == "steps.h5"
+    assert steps_path(tmp_path, attempt=3).name == "steps.3.h5"
     with StepsReader(tmp_path) as reader:
         now = reader.columns()
-        assert list(zip(now["attempt"].tolist(), now["step"].tolist(), strict=True)) == [(0, 1), (2, 2)]
+        assert list(zip(now["attempt"].tolist(), now["step"].tolist(), strict=True)) == [(1, 1), (3, 2)]
         everything = reader.columns(superseded=True)
         assert everything["step"].tolist() == [1, 2, 3, 3, 4, 2]
-        assert reader.of("0:3/0.0.0") == ()
+        assert reader.of("1:3/0.0.0") == ()
 
 
 def test_a_run_without_steps_is_empty(tmp_path):

@@ -1,6 +1,7 @@
 """`python -m tools.bench COMMAND`: measure one of the project's figures."""
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nexrl.errors import EXIT_INTERRUPT, ConfigError, NexRLError
+from nexrl.errors import EXIT_INTERRUPT, EXIT_TERMINATED, ConfigError, NexRLError
 from tools.bench.facts import ROOT
 from tools.bench.report import print_record, write_document
 from tools.bench.rows import Record, load_record, save_record
@@ -207,7 +208,9 @@ def deliver(record: Record, out: Path | None, console: Console) -> None:
 
 
 def main() -> None:
-    """The command line: one message and a documented exit code for every error of ours."""
+    """The command line: one message and a documented exit code for every error of ours. SIGTERM ends what was started,
+    as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(EXIT_TERMINATED))
     try:
         app(prog_name="python -m tools.bench")
     except NexRLError as error:
