@@ -10,10 +10,12 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from launch.progress import ETA, REWARD, STALENESS, TOKENS_PER_SECOND, RunProgress, RunState
+from launch.progress import DROPPED, ETA, REWARD, SKIPPED, STALENESS, TOKENS_PER_SECOND, RunProgress, RunState
 
 _PLAIN_EVERY = 10
 """Steps between two lines where output is no terminal."""
+_MOST_ERRORS = 10
+"""Messages of failed episodes that are shown; the others stand in events.jsonl."""
 
 
 class Display(Protocol):
@@ -46,6 +48,9 @@ class PlainDisplay:
         self._progress = progress
         self._total_steps = total_steps
         self._console = console
+        self._errors = _Errors()
+        self._dropped = 0
+        self._skipped = 0
 
     def __enter__(self) -> Self:
         return self
@@ -57,19 +62,24 @@ class PlainDisplay:
 
     def update(self) -> None:
         """Print the lines that are due."""
-        news = self._progress.update()
-        for event in news.events:
-            if text := event_line(event):
+        for record in self._progress.update().in_order:
+            if "event" not in record and "step" in record:
+                self._show_step(RunState(step=record["step"], figures=dict(record)))
+            elif text := self._errors.line(record) or event_line(record):
                 self.say(text)
-        for record in news.steps:
-            step = record["step"]
-            if step % _PLAIN_EVERY == 0 or step in (1, self._total_steps):
-                state = RunState(step=step, figures=dict(record))
-                self.say(f"step {step}/{self._total_steps}  {figures_line(state)}")
 
     def say(self, text: str) -> None:
         """Print it."""
         self._console.print(Text(text), soft_wrap=True)
+
+    def _show_step(self, state: RunState) -> None:
+        self._skipped += state.figure(SKIPPED) == 1
+        if state.step % _PLAIN_EVERY and state.step not in (1, self._total_steps):
+            return
+        dropped = int(state.figure(DROPPED) or 0)
+        lost = losses_line(dropped - self._dropped, self._skipped)  # since the line before
+        self.say(f"step {state.step}/{self._total_steps}  {figures_line(state)}{lost}")
+        self._dropped, self._skipped = dropped, 0
 
 
 class LiveDisplay:
@@ -89,6 +99,7 @@ class LiveDisplay:
         self._task = self._bar.add_task("starting", total=total_steps, figures="")
         self._live = Live(self._bar, console=console, refresh_per_second=4, transient=True)
         self._console = console
+        self._errors = _Errors()
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -103,10 +114,11 @@ class LiveDisplay:
     def update(self) -> None:
         """Move the bar, print what stays."""
         for event in self._progress.update().events:
-            if event.get("event") != "phase" and (text := event_line(event)):
+            if event.get("event") != "phase" and (text := self._errors.line(event) or event_line(event)):
                 self.say(text)
         state = self._progress.state
-        self._bar.update(self._task, description=state.phase, completed=state.step, figures=figures_line(state))
+        figures = figures_line(state) + losses_line(int(state.figure(DROPPED) or 0), state.skipped)
+        self._bar.update(self._task, description=state.phase, completed=state.step, figures=figures)
 
     def say(self, text: str) -> None:
         """Print above the bar."""
@@ -126,6 +138,11 @@ def figures_line(state: RunState) -> str:
     return "  ".join(part for part in parts if part)
 
 
+def losses_line(dropped: int, skipped: int) -> str:
+    """`  dropped 3  skipped 1` (prompts, steps), empty where nothing was lost."""
+    return f"{f'  dropped {dropped}' if dropped > 0 else ''}{f'  skipped {skipped}' if skipped > 0 else ''}"
+
+
 def event_line(event: Mapping[str, Any]) -> str:
     """One line for an event that a reader wants to see; empty for the others."""
     match event.get("event"):
@@ -138,9 +155,27 @@ def event_line(event: Mapping[str, Any]) -> str:
             return f"validation after step {event.get('step', 0)}: {figures or 'no rewards'}"
         case "checkpoint":
             return f"checkpoint {event.get('path', '')}"
-        case "error":
-            return f"{event.get('severity', 'error')}: {event.get('role', '?')}: {event.get('message', '')}"
     return ""
+
+
+class _Errors:
+    """What is shown of errors that the run survives: each message once, and not many."""
+
+    def __init__(self) -> None:
+        self._shown: set[str] = set()
+
+    def line(self, event: Mapping[str, Any]) -> str:
+        """One line for an error; empty for other events, for one that ends the run (the launcher says that) and for one
+        that was shown before."""
+        severity, message = str(event.get("severity", "error")), str(event.get("message", ""))
+        if event.get("event") != "error" or severity == "critical" or message in self._shown:
+            return ""
+        if len(self._shown) > _MOST_ERRORS:
+            return ""
+        self._shown.add(message)
+        if len(self._shown) > _MOST_ERRORS:
+            return f"{severity}: further ones are in events.jsonl"
+        return f"{severity}: {event.get('role', '?')}: {message}"
 
 
 def clock(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Self
 
 import msgspec
 
-from nexrl.cluster import Identity, RankGroup, Role, Topology, interface_of
+from nexrl.cluster import Identity, RankGroup, Role, Topology, find_interface
 from nexrl.config import Recipe
 
 _EVERY_PROCESS = {
@@ -34,10 +34,10 @@ class Machine:
 
     @classmethod
     def here(cls, recipe: Recipe) -> Self:
-        """This machine; raises ConfigError where `comm.interface` is no address of it."""
-        address = recipe.comm.interface or "127.0.0.1"
+        """This machine; raises ConfigError where `comm.interface` is no address or interface of it."""
+        address, interface = find_interface(recipe.comm.interface or "127.0.0.1")
         cores = len(os.sched_getaffinity(0))
-        return cls(cores=cores, python=sys.executable, address=address, interface=interface_of(address))
+        return cls(cores=cores, python=sys.executable, address=address, interface=interface)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +78,13 @@ class LaunchPlan:
 
 def make_plan(recipe: Recipe, *, run_dir: Path, attempt: int, machine: Machine) -> LaunchPlan:
     """The processes of a run on one machine, each with its role, rank and threads said in its environment."""
+    stop_timeout = recipe.launch.stop_timeout
     processes = [
-        _process(group, rank, run_dir=run_dir, attempt=attempt, machine=machine)
+        _process(group, rank, run_dir=run_dir, attempt=attempt, machine=machine, stop_timeout=stop_timeout)
         for group in make_topology(recipe, cores=machine.cores).groups
         for rank in range(group.tasks)
     ]
-    return LaunchPlan(
-        run_dir=run_dir, attempt=attempt, stop_timeout=recipe.launch.stop_timeout, processes=tuple(processes)
-    )
+    return LaunchPlan(run_dir=run_dir, attempt=attempt, stop_timeout=stop_timeout, processes=tuple(processes))
 
 
 def make_topology(recipe: Recipe, *, cores: int) -> Topology:
@@ -117,7 +116,9 @@ def make_topology(recipe: Recipe, *, cores: int) -> Topology:
     )
 
 
-def _process(group: RankGroup, rank: int, *, run_dir: Path, attempt: int, machine: Machine) -> PlannedProcess:
+def _process(
+    group: RankGroup, rank: int, *, run_dir: Path, attempt: int, machine: Machine, stop_timeout: float
+) -> PlannedProcess:
     identity = Identity(
         role=group.role,
         group=group.name,
@@ -129,7 +130,11 @@ def _process(group: RankGroup, rank: int, *, run_dir: Path, attempt: int, machin
         run_dir=run_dir,
         host_address=machine.address,
     )
-    said = {"OMP_NUM_THREADS": str(group.threads), "GLOO_SOCKET_IFNAME": machine.interface}
+    said = {
+        "OMP_NUM_THREADS": str(group.threads),
+        "GLOO_SOCKET_IFNAME": machine.interface,
+        "NEXRL_STOP_TIMEOUT": f"{stop_timeout:g}",
+    }
     return PlannedProcess(
         role=str(group.role),
         rank=rank,

@@ -95,6 +95,7 @@ class ProcessGroup:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    umask=0o077,
                     pass_fds=(self._lifeline,),
                 )
         except OSError as error:

@@ -11,6 +11,10 @@ REWARD = "rollout/reward_mean"
 STALENESS = "staleness/max"
 TOKENS_PER_SECOND = "throughput/tokens_per_s"
 ETA = "progress/eta_s"
+DROPPED = "pool/dropped"
+"""Prompts, counted since the attempt began."""
+SKIPPED = "training/skipped"
+"""1 where a step had nothing to learn from."""
 
 
 class Tail:
@@ -43,6 +47,8 @@ class RunState:
     figures: dict[str, float] = field(default_factory=dict)
     """The newest step's."""
     checkpoint: str = ""
+    skipped: int = 0
+    """Steps skipped since the attempt began."""
 
     def figure(self, name: str) -> float | None:
         """The newest value of a figure; None where there is none, or it was no number."""
@@ -56,6 +62,11 @@ class News:
 
     steps: tuple[Mapping[str, Any], ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def in_order(self) -> list[Mapping[str, Any]]:
+        """Steps and events together, as they happened."""
+        return sorted((*self.events, *self.steps), key=_time)
 
 
 class RunProgress:
@@ -73,6 +84,7 @@ class RunProgress:
         if steps:
             self.state.step = steps[-1]["step"]
             self.state.figures = dict(steps[-1])
+            self.state.skipped += sum(record.get(SKIPPED) == 1 for record in steps)
         for event in events:
             self._apply(event)
         return News(steps, events)
@@ -85,6 +97,11 @@ class RunProgress:
                 self.state.checkpoint = str(event.get("path", ""))
             case "done":
                 self.state.phase = "done"
+
+
+def _time(record: Mapping[str, Any]) -> float:
+    time = record.get("t")
+    return float(time) if isinstance(time, int | float) else 0.0
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

@@ -36,6 +36,9 @@ def run_recipe(loaded: LoadedRecipe, *, run_dir: Path | None, console: Console) 
         console.print(
             f"{recipe.experiment_name}: {folder.path}, attempt {folder.attempt}", soft_wrap=True, markup=False
         )
+        if recipe.resume.mode == "auto":
+            nothing = f"nothing to continue under {run_dir or folder.path.parent}: beginning anew"
+            console.print(f"resume.mode=auto: {folder.continues or nothing}", soft_wrap=True, markup=False)
         with create_display(folder.path, total_steps=recipe.trainer.total_train_steps, console=console) as display:
             exit_code = Supervisor(plan, log_dir=folder.log_dir, say=display.say).run(display.update)
         print_closing(folder, exit_code=exit_code, recipe=recipe, console=console)

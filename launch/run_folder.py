@@ -16,6 +16,8 @@ from nexrl.errors import RunFolderError
 
 _LEAST_FREE = 2**30
 """Bytes that must be free for logs, trajectories and metrics."""
+FULL = 2**20
+"""Free bytes below which a disk is called full."""
 _OF_THE_ATTEMPT = ("controller.json", "summary.json")
 """What a finished attempt leaves and the next one must not find."""
 
@@ -39,13 +41,24 @@ class RunFolder:
         ready = sorted((self.path / "checkpoints").glob("step_*/READY"))
         return ready[-1].parent if ready else None
 
+    @property
+    def continues(self) -> str:
+        """What of an earlier attempt goes on here, in words; empty for a new folder."""
+        if self.attempt == 1:
+            return ""
+        checkpoint = self.newest_checkpoint
+        if checkpoint is None:
+            return f"continuing {self.path}, which has no checkpoint: from the start"
+        return f"continuing {self.path} at step {int(checkpoint.name.removeprefix('step_'))}"
+
 
 @contextmanager
 def claimed_run_folder(recipe: Recipe, *, run_dir: Path | None = None) -> Iterator[RunFolder]:
     """Make or continue a run folder, and hold it until the block ends.
 
-    A new one is `<run_root>/<experiment_name>/<UTC time>`, or `run_dir`. With `resume.mode: auto` an existing `run_dir`
-    is continued; without `run_dir`, the newest run of the experiment that has not finished and that nobody holds.
+    A new one is `<run_root>/<experiment_name>/<UTC time>`, or `run_dir`, open to its owner alone. With
+    `resume.mode: auto` an existing `run_dir` is continued; without `run_dir`, the newest run of the experiment that
+    nobody holds and that has not finished, or finished with fewer steps than `trainer.total_train_steps` now asks for.
     Raises RunFolderError: occupied, in use (naming the pid), not writable, or less space than the run needs.
     """
     try:
@@ -75,13 +88,19 @@ def write_atomically(path: Path, content: bytes) -> None:
     half.replace(path)
 
 
+def is_disk_full(path: Path) -> bool:
+    """Whether the disk of a folder has less than `FULL` bytes left."""
+    return shutil.disk_usage(path).free < FULL
+
+
 def _chosen(recipe: Recipe, run_dir: Path | None) -> Path:
     auto = recipe.resume.mode == "auto"
     if run_dir is None:
         parent = (Path(recipe.launch.run_root).expanduser() / recipe.experiment_name).absolute()
-        return (_unfinished(parent) if auto else None) or _new(parent)
+        steps = recipe.trainer.total_train_steps
+        return (_unfinished(parent, steps=steps) if auto else None) or _new(parent)
     path = run_dir.expanduser().absolute()
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if next(path.iterdir(), None) is None:
         return path
     if not (path / "recipe.yaml").exists() and not (path / "launch").exists():
@@ -98,27 +117,28 @@ def _new(parent: Path) -> Path:
     for number in range(1, 1000):
         path = parent / (stamp if number == 1 else f"{stamp}-{number}")
         try:
-            path.mkdir()
+            path.mkdir(mode=0o700)
         except FileExistsError:
             continue
         return path
     raise RunFolderError(f"{parent} has 999 runs of the second {stamp}; name one with --run-dir")
 
 
-def _unfinished(parent: Path) -> Path | None:
+def _unfinished(parent: Path, *, steps: int) -> Path | None:
     runs = [path.parent for path in parent.glob("*/recipe.yaml")] if parent.is_dir() else []
     for run in sorted(runs, reverse=True):
-        if not _finished(run) and _holder(run) is None:
+        if not _finished(run, steps=steps) and _holder(run) is None:
             return run
     return None
 
 
-def _finished(run: Path) -> bool:
+def _finished(run: Path, *, steps: int) -> bool:
     try:
         summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=dict[str, object])
     except (FileNotFoundError, msgspec.DecodeError):
         return False
-    return summary.get("exit_code") == 0
+    done = summary.get("steps")
+    return summary.get("exit_code") == 0 and not (isinstance(done, int) and done < steps)
 
 
 def _begun(path: Path, recipe: Recipe) -> RunFolder:

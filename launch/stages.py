@@ -5,16 +5,16 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
 from launch.run import RunEnd
 from nexrl import __version__
-from nexrl.config import FoundPath, LoadedRecipe, changed_paths, load_recipe
+from nexrl.config import FoundPath, LoadedRecipe, Recipe, changed_paths, load_recipe
 from nexrl.errors import EXIT_OK, ConfigError, RunFolderError
 
 _NO_CONTENT = (
@@ -50,7 +50,7 @@ class Staged:
 
 def find_stages(loaded: LoadedRecipe) -> list[Stage]:
     """The stages of a recipe, first to run first. Raises ConfigError for one that leads back to itself or exports no
-    model, and whatever load_recipe raises."""
+    model, whatever load_recipe raises, and RunFolderError for a file that cannot be read."""
     chain = [loaded]
     while chain[-1].recipe.initial_stage.recipe:
         chain.append(_load_stage(chain[-1], above=[above.path for above in chain]))
@@ -58,15 +58,15 @@ def find_stages(loaded: LoadedRecipe) -> list[Stage]:
     key = ""
     for user, stage in zip(reversed(chain[:-1]), reversed(chain[1:]), strict=True):
         key = content_key(stage, before=key)
-        cache = Path(user.recipe.initial_stage.cache).expanduser().absolute()
-        stages.append(Stage(loaded=stage, model=cache / key / "hf"))
+        stages.append(Stage(loaded=stage, model=_cache(user.recipe) / key / "hf"))
     return stages
 
 
 def after_stages(loaded: LoadedRecipe, *, run: RunStage, say: Callable[[str], None]) -> Staged:
     """The recipe with `actor.model.path` set to its stage's model, which is made with `run` unless it is kept already.
 
-    A recipe without a stage comes back as it is. Raises as find_stages, and RunFolderError for a run without a model.
+    A recipe without a stage comes back as it is. Raises as find_stages, and RunFolderError for a run without a model or
+    a cache that cannot be used.
     """
     stages = find_stages(loaded)
     kept = [index for index, stage in enumerate(stages) if stage.kept]
@@ -84,7 +84,8 @@ def content_key(loaded: LoadedRecipe, *, before: str) -> str:
     content of every file that it names, the key `before` of its own stage, and this package's version. Equal on any
     machine."""
     values: dict[str, Any] = msgspec.to_builtins(loaded.recipe)
-    values = changed_paths({name: value for name, value in values.items() if name not in _NO_CONTENT}, _content)
+    with _files_usable():
+        values = changed_paths({name: value for name, value in values.items() if name not in _NO_CONTENT}, _content)
     text = json.dumps([__version__, before, values], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -106,9 +107,15 @@ def _publish(exported: Path, model: Path) -> None:
     if not (exported / "config.json").is_file():
         raise RunFolderError(f"the stage's run ended well, but {exported} holds no model")
     half = model.with_name(".hf")
-    shutil.rmtree(half, ignore_errors=True)  # of a launcher that was killed
-    shutil.copytree(exported, half)
-    half.rename(model)
+    with _files_usable():
+        shutil.rmtree(half, ignore_errors=True)  # of a launcher that was killed
+        shutil.copytree(exported, half)
+        half.rename(model)
+
+
+def _cache(user: Recipe) -> Path:
+    folder = user.initial_stage.cache or f"{user.launch.run_root}/.stages"
+    return Path(folder).expanduser().absolute()
 
 
 def _starting_from(loaded: LoadedRecipe, model: Path | None) -> LoadedRecipe:
@@ -143,11 +150,27 @@ def _digest(file: Path) -> str:
 
 @contextmanager
 def _locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another launcher that makes {folder}")
-            fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel when that launcher ends, however it ends
+    with _files_usable():
+        lock = _opened_lock(folder, say)
+    with closing(lock):
         yield
+
+
+def _opened_lock(folder: Path, say: Callable[[str], None]) -> TextIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f"waiting for another launcher that makes {folder}")
+        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel when that launcher ends, however it ends
+    return lock
+
+
+@contextmanager
+def _files_usable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        named = f": {error.filename}" if error.filename else ""
+        raise RunFolderError(f"cannot use the files of a stage: {error.strerror or error}{named}") from error

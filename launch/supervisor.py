@@ -2,16 +2,17 @@
 
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+from launch.excerpt import log_excerpt
 from launch.interrupts import Interrupts
 from launch.plan import LaunchPlan
 from launch.processes import Ended, ProcessGroup
-from nexrl.errors import NexRLError, RoleError
+from launch.run_folder import is_disk_full
+from nexrl.errors import NexRLError, RoleError, RunFolderError
 
 _TICK = 0.5
 """Seconds between two looks of the display at the run's files."""
@@ -96,10 +97,10 @@ class Supervisor:
             self._on_leader_end(ended, group)
         elif ended.returncode and self._stage is _Stage.RUNNING:
             self._failure = ended
-            self._say(f"error: {described(ended)}")
+            self._say_error(ended)
             self._enter(_Stage.FAILED, self._patience.failure)
         elif ended.returncode and self._stage not in (_Stage.TERMINATING, _Stage.KILLING):
-            self._say(f"also {ended.process.name} {how(ended.returncode)}; log: {ended.log}")
+            self._say(f"also {named(ended)}")
 
     def _on_leader_end(self, ended: Ended, group: ProcessGroup) -> None:
         self._leader = ended
@@ -109,9 +110,14 @@ class Supervisor:
             self._leader_was_ended = True
             self._terminate(group, self._patience.grace)
             return
-        answered = self._interrupt is not None and ended.returncode == 128 + self._interrupt
-        if ended.returncode and not answered:  # it may have told nobody
-            self._say(f"{'also' if self._failure else 'error:'} {described(ended)}")
+        number = self._interrupt  # ended by it, or killed by it before it could answer
+        answered = number is not None and ended.returncode in (128 + number, -number)
+        if ended.returncode and not answered:
+            if self._failure:
+                self._say(f"also {named(ended)}")
+            else:
+                self._say_error(ended)
+        if ended.returncode < 0 or (ended.returncode and not answered):  # it may have told nobody
             self._terminate(group, self._patience.grace)
         else:
             self._enter(_Stage.DRAINING, self._patience.grace)
@@ -155,6 +161,13 @@ class Supervisor:
         group.signal_all(signal.SIGKILL)
         self._enter(_Stage.KILLING, float("inf"))
 
+    def _say_error(self, ended: Ended) -> None:
+        lines = log_excerpt(ended.log, _LOG_LINES)
+        shown = "\n".join(f"  | {line}" for line in lines) if lines else "  (the log is empty)"
+        self._say(f"error: {named(ended)}\n{shown}")
+        if ended.returncode == RunFolderError.exit_code and is_disk_full(self._log_dir):
+            self._say(f"no space left on the disk of {self._plan.run_dir}")
+
     def _enter(self, stage: _Stage, seconds: float) -> None:
         self._stage = stage
         self._deadline = time.monotonic() + seconds
@@ -170,11 +183,9 @@ class Supervisor:
         return blamed.returncode if blamed and blamed.returncode > 0 else RoleError.exit_code
 
 
-def described(ended: Ended) -> str:
-    """Who ended, how, where its log is, and the last lines of it."""
-    lines = last_lines(ended.log, _LOG_LINES)
-    shown = "\n".join(f"  | {line}" for line in lines) if lines else "  (the log is empty)"
-    return f"{ended.process.name} {how(ended.returncode)}; log: {ended.log}\n{shown}"
+def named(ended: Ended) -> str:
+    """Who ended, how, and where its log is."""
+    return f"{ended.process.name} {how(ended.returncode)}; log: {ended.log}"
 
 
 def how(returncode: int) -> str:
@@ -185,12 +196,3 @@ def how(returncode: int) -> str:
         return f"was killed by {name}{memory}"
     names = [kind.__name__ for kind in NexRLError.__subclasses__() if kind.exit_code == returncode]
     return f"ended with exit code {returncode}" + (f" ({' or '.join(names)})" if names else "")
-
-
-def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a text file; none where it is missing."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return [line.rstrip() for line in deque(file, maxlen=count)]
-    except FileNotFoundError:
-        return []

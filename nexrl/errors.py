@@ -10,7 +10,8 @@
     ├── StallError                6   nothing moved for longer than the watchdog allows
     ├── CommError                 6   a peer did not answer by the deadline, or spoke nonsense
     ├── TrainingError             7   non-finite loss, or a trainer rank failed
-    ├── InferenceError            8   an engine refused or failed a request for good
+    ├── InferenceError            8   an engine failed a request for good
+    │   └── RefusedRequestError   8   an engine called a request wrong (HTTP 4xx)
     ├── RewardError               9   an evaluator raised, or returned something that is not a finite number
     └── WeightSyncError          10   a weight update failed or did not match its checksum
 
@@ -98,6 +99,10 @@ class InferenceError(NexRLError):
     exit_code = 8
 
 
+class RefusedRequestError(InferenceError):
+    """An engine called a request wrong (HTTP 4xx): no other attempt, and no other engine, will take it."""
+
+
 class RewardError(NexRLError):
     """An evaluator raised, or returned something that is not a finite number."""
 
@@ -108,3 +113,13 @@ class WeightSyncError(NexRLError):
     """A weight update failed, timed out, or did not match its checksum."""
 
     exit_code = 10
+
+
+def error_named(reason: str, *, otherwise: type[NexRLError] = NexRLError, where: str = "") -> NexRLError:
+    """The error that `<ErrorClass>: <message>` names, with `where` behind its message; `otherwise`, with the whole
+    reason, where the class is none of this tree."""
+    name, _, message = reason.partition(": ")
+    kind = globals().get(name)
+    if isinstance(kind, type) and issubclass(kind, NexRLError):
+        return kind(f"{message}{where}")
+    return otherwise(f"{reason}{where}")

@@ -78,6 +78,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
 def severity_of(error: BaseException) -> Severity:
     """How bad an exception is, by its type: `error` where the run can work around it (a request that can be repeated,
     anything that user code raises inside an episode), `critical` for the rest of our tree."""
+    if isinstance(error, errors.RefusedRequestError):
+        return "critical"
     if isinstance(error, errors.NexRLError) and not isinstance(error, _WORKED_AROUND):
         return "critical"
     return "error"

@@ -10,6 +10,8 @@ import msgspec
 
 from nexrl.activity.reporter import ErrorReporter
 
+_SHOWN = 3
+
 
 class Activity(msgspec.Struct, frozen=True):
     """A piece of work that has begun and not ended."""
@@ -29,13 +31,7 @@ class ActivityTracker:
         self._changed = Condition()
         self._tokens = itertools.count()
         self._running: dict[int, tuple[str, str, float]] = {}
-        self._rollout_workers: set[str] = set()
         self._training_step = 0
-
-    def register_module(self, name: str, *, is_rollout_worker: bool = False) -> None:
-        """Say that work of `name` is (or is not) a rollout worker's."""
-        with self._changed:
-            (self._rollout_workers.add if is_rollout_worker else self._rollout_workers.discard)(name)
 
     @contextmanager
     def track(self, module: str, work: str, *, auto_report_errors: bool = True) -> Iterator[None]:
@@ -60,20 +56,10 @@ class ActivityTracker:
             now = self._now()
             return tuple(Activity(module, work, now - since) for module, work, since in self._running.values())
 
-    def active_count(self, module: str = "") -> int:
-        """Pieces of work in flight, of one module or of all."""
-        with self._changed:
-            return sum(module in ("", running) for running, _, _ in self._running.values())
-
     def is_quiescent(self) -> bool:
         """Whether nothing is in flight."""
         with self._changed:
             return not self._running
-
-    def is_rollout_worker_quiescent(self) -> bool:
-        """Whether no module that is registered as a rollout worker has work in flight."""
-        with self._changed:
-            return not any(module in self._rollout_workers for module, _, _ in self._running.values())
 
     def wait_quiescent(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the end of all work; False where some goes on."""
@@ -81,9 +67,11 @@ class ActivityTracker:
             return self._changed.wait_for(lambda: not self._running, timeout)
 
     def describe(self) -> str:
-        """Work in flight in words, oldest first, for the diagnosis of a stall."""
-        running = [f"{one.module}: {one.work} ({one.seconds:.0f} s)" for one in self.active()]
-        return "; ".join(running) or "no work in flight"
+        """The oldest work in flight in words, for the diagnosis of a stall."""
+        active = self.active()
+        running = [f"{one.module}: {one.work} ({one.seconds:.0f} s)" for one in active[:_SHOWN]]
+        more = [f"… and {len(active) - _SHOWN} more"] if len(active) > _SHOWN else []
+        return "; ".join(running + more) or "no work in flight"
 
     @property
     def training_step(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from nexrl.errors import CommError, RunFolderError
+from nexrl.errors import CommError, RoleError, RunFolderError
 
 FILE = "controller.json"
 _LOOK_EVERY_SECONDS = 0.02
@@ -46,8 +46,8 @@ def announce(run_dir: Path, address: str, public_key: str, *, attempt: int) -> N
 def find_controller(run_dir: Path, timeout: float, *, attempt: int) -> ControllerAddress:
     """The controller of `attempt`; waits for its announcement.
 
-    Raises CommError, naming what was found, when it has not come within `timeout` seconds, and at once when a later
-    attempt has announced itself or the file is damaged.
+    Raises RoleError, naming what was found, when it has not come within `timeout` seconds (`launch.start_timeout`), and
+    CommError at once when a later attempt has announced itself or the file is damaged.
     """
     path, found = run_dir / FILE, "no file"
     deadline = time.monotonic() + timeout
@@ -60,7 +60,10 @@ def find_controller(run_dir: Path, timeout: float, *, attempt: int) -> Controlle
                 raise CommError(f"{path}: attempt {entry.attempt} runs now, this process belongs to {attempt}")
             found = f"the file of attempt {entry.attempt}"
         if time.monotonic() >= deadline:
-            raise CommError(f"{path}: found {found}, needed the controller of attempt {attempt} within {timeout:g} s")
+            raise RoleError(
+                f"controller-0 did not announce itself within {timeout:g} s (launch.start_timeout): {path}: found "
+                f"{found}, needed that of attempt {attempt}"
+            )
         time.sleep(_LOOK_EVERY_SECONDS)
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def compose(path: Path, overrides: Sequence[str], marks: Marks) -> dict[str, Any]:
     """The values that `path` gives with its `defaults:` (Hydra's, searched from the file's folder), then `key=value`
-    overrides with dotted keys, then OmegaConf interpolation (`${a.b}`, `${oc.env:NAME}`).
+    overrides with dotted keys (a mapping replaces what stood there), then OmegaConf interpolation (`${a.b}`,
+    `${oc.env:NAME}`).
 
     Fills `marks` with the place of every key. Secrets stay references. Raises ConfigError.
     """
@@ -95,8 +96,18 @@ def _overridden(config: "DictConfig", text: str, marks: Marks) -> "DictConfig":
         raise ConfigError(f"found {text!r}, needs key=value, such as trainer.total_train_steps=10 (command line)")
     try:
         change = OmegaConf.from_dotlist([text if text != f"{key}=" else f'{key}=""'])
+        if _is_mapping(OmegaConf.to_container(change, resolve=False), key):
+            OmegaConf.update(config, key, {}, merge=False, force_add=True)  # replaced as a whole, like any other value
         merged = OmegaConf.merge(config, change)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"{str(error).splitlines()[0]} (command line: {text})", key=key) from error
     marks.add_override(key, text)
     return cast("DictConfig", merged)
+
+
+def _is_mapping(change: Any, key: str) -> bool:
+    for name in key.split("."):
+        if not isinstance(change, dict) or name not in change:
+            return False
+        change = change[name]
+    return isinstance(change, dict)

@@ -5,7 +5,7 @@ from nexrl.controller.checkpoints import Checkpoints, complete_checkpoints, newe
 from nexrl.controller.controller import Modules, NexRLController
 from nexrl.controller.feeder import Feeder
 from nexrl.controller.progress import ControllerState, Progress
-from nexrl.controller.summary import Summary
+from nexrl.controller.summary import Outcome, Summary
 from nexrl.controller.tasks import TaskMaker
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Feeder",
     "Modules",
     "NexRLController",
+    "Outcome",
     "Progress",
     "Recorders",
     "Summary",

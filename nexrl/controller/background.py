@@ -17,7 +17,7 @@ def start_thread(name: str, target: Callable[[], None], *, on_error: Callable[[N
             target()
         except NexRLError as error:
             on_error(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a thread's SystemExit would pass unseen
             logger.exception("thread %s", name)
             on_error(RoleError(f"thread {name}: {type(error).__name__}: {error}"))
 

@@ -3,8 +3,8 @@
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,9 +12,10 @@ from nexrl.activity import StallWatchdog
 from nexrl.config.schema import Recipe
 from nexrl.controller.bookkeeper import Bookkeeper
 from nexrl.controller.checkpoints import Checkpoints, newest_checkpoint
+from nexrl.controller.ending import code_of, first_error, in_words
 from nexrl.controller.feeder import Feeder
 from nexrl.controller.progress import FORMAT, ControllerState, Progress
-from nexrl.controller.summary import Summary
+from nexrl.controller.summary import Outcome, Summary
 from nexrl.errors import EXIT_OK, NexRLError, StallError
 from nexrl.metrics import EventLog, MetricLogger, StepMetrics
 from nexrl.pool import Ledger, TrajectoryPool
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 MAX_EMPTY_BATCHES = 3
 """Batches in a row without a single prompt that was not dropped: something is broken for all of them."""
+
+SKIPPED_IN_A_ROW = 10
+"""Steps with nothing to learn from, one after the other, that the log warns of."""
 
 _JOIN_SECONDS = 10.0
 
@@ -84,21 +88,27 @@ class NexRLController:
         self._stopping = False
         self._exit_code = EXIT_OK
         self._failure: NexRLError | None = None
+        self._skipped = 0
+        self._skipped_in_a_row = 0
+        self._ended = ""
 
     def run(self) -> int:
-        """Train to the end; the exit code is 0, or that of `stop`. Raises what `fail` was given or what ended the loop.
-        The summary is written in every case."""
-        error: NexRLError | None = None
+        """Train to the end; the exit code is 0, or that of `stop`. Raises what `fail` was given or what ended the loop:
+        the first error, whatever else fails while the run is closed. The summary is written in every case."""
+        error: Exception | None = None
+        cause: BaseException | None = None
         try:
             self._life()
         except NexRLError as caught:
             error = self._failure or caught
-            raise error from caught
-        except Exception as bug:
-            error = NexRLError(f"{type(bug).__name__}: {bug}")  # for the books; the log has the traceback
-            raise
-        finally:
-            self._close(error)
+            cause = caught if error is not caught else caught.__cause__
+        except SystemExit as exit_:  # a trainer of one's own
+            error, cause = NexRLError(f"SystemExit: {exit_.code}"), exit_
+        except Exception as bug:  # noqa: BLE001 - raised again below
+            error, cause = bug, bug.__cause__
+        error = self._close(error)
+        if error is not None:
+            raise error from cause
         return self._exit_code
 
     def stop(self, exit_code: int) -> None:
@@ -119,8 +129,11 @@ class NexRLController:
         try:
             self._prepare()
             self._train()
-        except (_Interrupted, _OutOfData) as reason:
+        except _Interrupted as reason:
             logger.info("training ends after step %d: %s", self._progress.step, reason)
+        except _OutOfData as reason:
+            self._ended = str(reason)
+            logger.warning("%s", reason)
         try:
             self._validate_at_end()
         except _Interrupted as reason:
@@ -154,6 +167,7 @@ class NexRLController:
                 with m.metrics.phase("train"):
                     report = m.trainer.train(groups, step=self._progress.step + 1)
                 step.log(report.metrics | m.pool.metrics())
+                self._count_skipped(report)
                 self._advance(groups, report, step)
                 if m.checkpoints.due(self._progress.step):
                     with m.metrics.phase("save"):
@@ -187,27 +201,35 @@ class NexRLController:
             m.bookkeeper.flush()
             m.bookkeeper.close()  # while what goes wrong can still end the run with its error
 
-    def _close(self, error: NexRLError | None) -> None:
+    def _close(self, error: Exception | None) -> Exception | None:
+        """End every module, whatever fails on the way, and write the summary. Returns the first error of the run; those
+        that follow are logged."""
         m = self._m
-        told = "" if error is None else f"{type(error).__name__}: {error}"
-        exit_code = self._exit_code if error is None else error.exit_code
-        with ExitStack() as closing:  # the last one first; one that fails keeps none of the others from its end
-            closing.callback(m.events.append, "done", exit_code=exit_code)
-            closing.callback(self._summarize, exit_code, told)
-            closing.callback(m.metrics.close)
-            closing.callback(m.ledger.close)
-            closing.callback(m.pool.write_off)
-            closing.callback(m.bookkeeper.close)
-            closing.callback(m.feeder.join, _JOIN_SECONDS)
-            m.watchdog.close()
-            self._unblock(error or _Interrupted("the run is over"))
-            if told:
-                m.events.append("error", role="controller-0", severity="critical", message=told)
-            m.events.append("phase", name="stopping")
+        m.watchdog.close()
+        self._unblock(error if isinstance(error, NexRLError) else _Interrupted("the run is over"))
+        append = m.events.append
+        closing = (m.bookkeeper.close, m.pool.write_off, m.ledger.close, m.metrics.close)
+        joining = (partial(append, "phase", name="stopping"), partial(m.feeder.join, _JOIN_SECONDS))
+        error = first_error(error, (*joining, *closing))
+        if error is not None:
+            told = in_words(error)
+            first_error(error, [partial(append, "error", role="controller-0", severity="critical", message=told)])
+        error = first_error(error, [partial(self._summarize, error)])
+        return first_error(error, [partial(append, "done", exit_code=self._code_of(error))])
 
-    def _summarize(self, exit_code: int, told: str) -> None:
-        phases = self._m.metrics.phase_seconds
-        self._m.summary.write(exit_code=exit_code, steps=self._progress.step, phases=phases, error=told)
+    def _code_of(self, error: Exception | None) -> int:
+        return self._exit_code if error is None else code_of(error)
+
+    def _summarize(self, error: Exception | None) -> None:
+        outcome = Outcome(
+            exit_code=self._code_of(error),
+            error=in_words(error),
+            steps=self._progress.step,
+            dropped=self._m.pool.lost,
+            skipped_steps=self._skipped,
+            ended=self._ended,
+        )
+        self._m.summary.write(outcome, phases=self._m.metrics.phase_seconds)
 
     def _resume(self) -> None:
         """Weights, optimizer, data position and progress of the checkpoint that `resume` names; the ledger goes back to
@@ -232,30 +254,47 @@ class NexRLController:
 
     def _take_batch(self) -> list[TrajectoryGroup]:
         """The next batch with anything in it. One whose prompts were all dropped is passed over; MAX_EMPTY_BATCHES of
-        them in a row, or data that came to nothing else, are a StallError."""
+        them in a row, or data of which nothing else is left, are a StallError."""
+        pool, total = self._m.pool, self._recipe.trainer.total_train_steps
         for _ in range(MAX_EMPTY_BATCHES):
-            if groups := self._m.pool.take_batch():
+            if groups := pool.take_batch():
                 return groups
-            if self._m.pool.exhausted:
+            if pool.exhausted:
                 break
             logger.warning("every prompt of a batch was dropped: going on with the next")
-        if self._m.pool.exhausted and self._progress.step > 0:
-            raise _OutOfData("the data has ended (data.epochs)")
+        if pool.exhausted and self._progress.step > 0 and not pool.lost_since_batch:
+            raise _OutOfData(f"data ended after step {self._progress.step} of {total} (data.epochs)")
+        if not pool.lost_since_batch:
+            raise StallError(f"nothing to train on after step {self._progress.step}: the data gave no prompt at all")
         raise StallError(
             f"nothing to train on after step {self._progress.step}: every prompt was dropped, {MAX_EMPTY_BATCHES} "
-            f"batches in a row or all of the data; ledger/{self._attempt}.jsonl has the reason for each"
+            f"batches in a row or all that was left of the data; ledger/{self._attempt}.jsonl has the reason for each, "
+            f"the last one is {pool.last_drop}"
         )
+
+    def _count_skipped(self, report: TrainReport) -> None:
+        self._skipped += report.skipped
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if report.skipped else 0
+        if self._skipped_in_a_row and self._skipped_in_a_row % SKIPPED_IN_A_ROW == 0:
+            logger.warning(
+                "%d steps in a row had nothing to learn from, step %d the last (training/skipped): with GRPO, all "
+                "samples of each prompt earned the same",
+                self._skipped_in_a_row,
+                self._progress.step + 1,
+            )
 
     def _advance(self, groups: Sequence[TrajectoryGroup], report: TrainReport, step: StepMetrics) -> None:
         rows = report.batch.rows
         tokens = sum(header.num_tokens for group in groups for header in group.headers)
+        version = self._progress.version if self._m.train_service.changes_weights else 0
         self._progress = self._progress.advanced(
             tokens=sum(row.num_trained for row in rows), trajectories=sum(len(group.headers) for group in groups)
         )
         step.count_tokens(tokens)
         prompts = self._m.pool.mark_trained(report.batch.group_ids)
         self._m.feeder.settle(prompts)
-        self._m.bookkeeper.trained(report.batch, groups, prompts, let_go=self._m.pool.take_let_go())
+        let_go = self._m.pool.take_let_go()
+        self._m.bookkeeper.trained(report.batch, groups, prompts, weight_version=version, let_go=let_go)
 
     def _publish(self) -> None:
         if self._m.weights is not None:

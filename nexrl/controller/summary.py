@@ -1,7 +1,9 @@
 """What a run leaves behind for those who did not watch it: summary.json and the plot."""
 
+import re
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,25 @@ import msgspec
 
 from nexrl.errors import RunFolderError
 from nexrl.metrics import plot_run
+
+_FAILED = re.compile(r"val/[^/]+_failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How an attempt at a run ended. Controller → summary.json."""
+
+    exit_code: int
+    error: str
+    """`<ErrorClass>: <message>` of what ended it; empty where nothing went wrong."""
+    steps: int
+    """Training steps done, those of earlier attempts included."""
+    dropped: int = 0
+    """Prompts that this attempt dropped before the run was ending."""
+    skipped_steps: int = 0
+    """Steps of this attempt that had nothing to learn from."""
+    ended: str = ""
+    """Why it ended before all steps were done; empty where they were, or where the run was told to end."""
 
 
 class Summary:
@@ -18,23 +39,26 @@ class Summary:
         self._run_dir = run_dir
         self._started = time.time()
         self._validation: dict[str, dict[str, float]] = {}
+        self._failed_validation = 0
+        """Validation samples that gave nothing, over all passes."""
 
     def validated(self, when: str, metrics: Mapping[str, float]) -> None:
         """Figures of a validation pass `before` training, after a `step`, or at the `end`."""
         self._validation[when] = dict(metrics)
+        self._failed_validation += int(sum(value for name, value in metrics.items() if _FAILED.fullmatch(name)))
 
-    def write(self, *, exit_code: int, steps: int, phases: Mapping[str, float], error: str) -> None:
+    def write(self, outcome: Outcome, *, phases: Mapping[str, float]) -> None:
         """`summary.json`, published by rename, and `reward.png` where a step was trained; RunFolderError where they
         cannot be written."""
+        steps = outcome.steps
         paths = {"run": self._run_dir, "trajectories": self._run_dir / "trajectories"}
         if steps:
             paths["plot"] = self._run_dir / "reward.png"
         if (self._run_dir / "hf").is_dir():
             paths["hf"] = self._run_dir / "hf"
         content: dict[str, Any] = {
-            "exit_code": exit_code,
-            "error": error,
-            "steps": steps,
+            **asdict(outcome),
+            "failed_validation": self._failed_validation,
             "wall_s": time.time() - self._started,
             "before": self._validation.get("before", {}),
             "after": self._validation.get("end", {}),

@@ -46,7 +46,11 @@ class TaskMaker:
     def _pass(self, loader: BaseDataLoader, name: str, how: SamplingOverride, step: int) -> list[Task]:
         data = self._validate.data or self._data
         sampling = SamplingParams(
-            max_tokens=data.max_response_length, temperature=how.temperature, top_p=how.top_p, stop=self._stop
+            max_tokens=data.max_response_length,
+            temperature=how.temperature,
+            top_p=how.top_p,
+            top_k=how.top_k,
+            stop=self._stop,
         )
         loader.reset()
         made = []

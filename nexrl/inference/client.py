@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
-from nexrl.errors import InferenceError
+from nexrl.errors import InferenceError, RefusedRequestError
 from nexrl.inference.transport import open_http, post, reason_of
 from nexrl.types import Completion, Message, SamplingParams, VersionSpan
 
@@ -16,6 +16,8 @@ Reply = TypeVar("Reply")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds between attempts; doubled each time."""
+_COMES_AGAIN = frozenset({408, 425, 429})
+"""Of the statuses below 500: too slow, too early, too many. The same request may be taken later."""
 
 
 class _Logprobs(msgspec.Struct):
@@ -86,7 +88,8 @@ class Replicas:
 class HttpEngineClient:
     """Implements EngineClient over OpenAI-compatible engines that answer with token ids; safe to use from many threads.
 
-    `max_retries`: further attempts after one that failed by connection, timeout or a status from 500 on.
+    `max_retries`: further attempts after one that failed by connection, timeout, a status from 500 on, or one of 408,
+    425 and 429. Any other status from 400 on is a RefusedRequestError at once.
     `request_timeout`: seconds for one attempt.
     """
 
@@ -181,9 +184,9 @@ class HttpEngineClient:
             if response.status_code < 400:
                 return self._read(response, url + path, msgspec.json.Decoder(kind).decode)
             failures.append(f"{url}: {reason_of(response)}")
-            if response.status_code < 500:
-                break
-        raise InferenceError(f"{path} failed after {len(failures)} attempt(s): {'; '.join(failures)}")
+            if response.status_code < 500 and response.status_code not in _COMES_AGAIN:
+                raise RefusedRequestError(_told(path, failures))
+        raise InferenceError(_told(path, failures))
 
     @staticmethod
     def _read(response: httpx.Response, url: str, decode: Callable[[bytes], Reply]) -> Reply:
@@ -191,3 +194,7 @@ class HttpEngineClient:
             return decode(response.content)
         except msgspec.DecodeError as error:
             raise InferenceError(f"{url}: the answer cannot be read: {error}") from error
+
+
+def _told(path: str, failures: Sequence[str]) -> str:
+    return f"{path} failed after {len(failures)} attempt(s): {'; '.join(failures)}"

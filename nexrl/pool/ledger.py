@@ -108,8 +108,10 @@ class Ledger:
         """Make every entry durable, and end."""
         with self._lock:
             if not self._file.closed:
-                self._sync()
-                self._file.close()
+                try:
+                    self._sync()
+                finally:
+                    self._file.close()
 
     def _sync(self) -> None:
         try:

@@ -164,6 +164,24 @@ class TrajectoryPool:
             return self._book.drained and not self._book.waiting
 
     @property
+    def lost(self) -> int:
+        """Prompts dropped for a reason of their own; those that `close` and `write_off` dropped do not count."""
+        with self._condition:
+            return self._book.counts["dropped"] - self._book.counts["written_off"]
+
+    @property
+    def lost_since_batch(self) -> int:
+        """Prompts that were dropped, one after the other, since the last batch that `take_batch` found anything in."""
+        with self._condition:
+            return self._book.lost_since_batch
+
+    @property
+    def last_drop(self) -> str:
+        """Prompt, reason and detail of the newest drop; empty where there was none."""
+        with self._condition:
+            return self._book.last_drop
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         with self._condition:
@@ -204,7 +222,7 @@ class TrajectoryPool:
         with self._condition:
             if self._closed is None:
                 self._closed = reason or PoolClosed("the pool was closed")
-                self._book.drop_all("run ended", taken=False)
+                self._book.drop_all(taken=False)
             waiting = self._leases.close()
             self._condition.notify_all()
         _resolve(waiting)
@@ -212,7 +230,7 @@ class TrajectoryPool:
     def write_off(self) -> None:
         """Drop what is neither trained nor dropped, when nothing is trained any more: the last act of a run."""
         with self._changing():
-            self._book.drop_all("run ended", taken=True)
+            self._book.drop_all(taken=True)
 
     def describe(self) -> str:
         """What is waited for: which prompts, who works on them since when, who idles."""

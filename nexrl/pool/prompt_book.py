@@ -11,6 +11,9 @@ from nexrl.pool.readiness import CRITERIA
 from nexrl.pool.slots import Slots
 from nexrl.types import Task, TrajectoryGroup, TrajectoryHeader
 
+RUN_ENDED = "run ended"
+"""Why prompts are dropped that an ending run leaves; all other reasons are the prompt's own."""
+
 
 class PromptBook:
     """Every change of a prompt's state happens here, and is written to the ledger here."""
@@ -31,6 +34,10 @@ class PromptBook:
         self.counts: Counter[str] = Counter()
         self.drained = False
         """No prompt follows."""
+        self.lost_since_batch = 0
+        """Prompts that gave nothing since the last batch with anything in it."""
+        self.last_drop = ""
+        """Prompt, reason and detail of the newest drop."""
         self.let_go: list[str] = []
         """Trajectory ids of samples that were in when their prompt was dropped."""
 
@@ -110,6 +117,7 @@ class PromptBook:
         for prompt in taken:
             prompt.state = PromptState.TAKEN
         self.waiting = [prompt for prompt in self.waiting if prompt not in batch]
+        self.lost_since_batch = 0 if taken else self.lost_since_batch + max(len(gaps), self._dropped_in_a_row)
         self._dropped_in_a_row = 0
         groups = self._store.take({prompt.group_id for prompt in taken})
         self._members |= {
@@ -147,10 +155,10 @@ class PromptBook:
             if not prompt.trained:
                 self._drop(prompt, reason)
 
-    def drop_all(self, reason: str, *, taken: bool) -> None:
-        """Drop every prompt that is not trained; those of a batch that a trainer has only with `taken`."""
+    def drop_all(self, *, taken: bool) -> None:
+        """The run ends: drop what is not trained; those of a batch that a trainer has only with `taken`."""
         here = [prompt for prompt in self._prompts.values() if taken or prompt.state is not PromptState.TAKEN]
-        self.drop([prompt.group_id for prompt in here], reason)
+        self.drop([prompt.group_id for prompt in here], RUN_ENDED)
 
     def outstanding(self) -> list[Task]:
         """Prompts that are neither trained nor dropped, by order."""
@@ -184,6 +192,8 @@ class PromptBook:
         self.let_go += [header.trajectory_id for header in prompt.all_headers()]
         self.ledger.dropped(prompt.group_id, reason, detail=prompt.last_failure)
         self.counts["dropped"] += 1
+        self.counts["written_off"] += reason == RUN_ENDED
+        self.last_drop = ": ".join(filter(None, (prompt.group_id, reason, prompt.last_failure)))
         if prompt.state is PromptState.TAKEN:
             self.slots.abandon(prompt.slot)
         else:

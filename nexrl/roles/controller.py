@@ -94,7 +94,9 @@ class ControllerRole:
         validator = self._make_validator(pool, tasks, count)
         watchdog = StallWatchdog(
             recipe.runtime_monitor.stall_timeout,
-            describe=lambda: "; ".join(filter(None, (pool.describe(), validator.describe() if validator else ""))),
+            describe=lambda: "\n".join(
+                filter(None, (pool.describe(), validator.describe() if validator else "", board.describe()))
+            ),
             on_stall=self.fail,
         )
         recorders = RecorderCommands(board, timeout=recipe.comm.call_timeout)
@@ -138,7 +140,7 @@ class ControllerRole:
         data = self._recipe.validate.data
         if data is None:
             return None
-        loader = create_data_loader(data, count_tokens=count)
+        loader = create_data_loader(data.loader_config, count_tokens=count)
         return Validator(tasks.validation(loader), enqueue=pool.enqueue)
 
     def _make_train_service(self) -> TrainServiceClient:
@@ -173,6 +175,7 @@ class ControllerRole:
                 self._run_dir, attempt=self._identity.attempt, run_id=self._run_dir.name, from_step=step
             ),
             recorders,
+            timeout=self._recipe.comm.call_timeout,
             on_error=self.fail,
         )
 

@@ -15,7 +15,7 @@ from nexrl.cluster import Identity
 from nexrl.config import read_resolved
 from nexrl.config.schema import Recipe
 from nexrl.errors import EXIT_INTERRUPT, EXIT_OK, EXIT_TERMINATED, NexRLError
-from nexrl.roles.lifeline import CONTROLLER_FIRST, watch_lifeline
+from nexrl.roles.lifeline import watch_lifeline
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    for noisy in ("httpx", "httpcore", "urllib3"):
+    for noisy in ("httpx", "httpcore", "urllib3", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' too; read when it is imported
     try:
         identity = Identity.from_env(os.environ)
         program = _build(args.role, identity, args.run_dir)
@@ -66,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.debug("ended by", exc_info=True)
         logger.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - the message is written to be enough
         return error.exit_code
+    except SystemExit as end:  # only code of the user's calls it: an evaluator, a worker, a loader of one's own
+        logger.exception("role %s was ended by sys.exit(%r)", args.role, end.code)
+        return NexRLError.exit_code
 
 
 def _build(role: str, identity: Identity, run_dir: Path) -> RoleProgram:
@@ -91,8 +95,7 @@ def _end_on_signals(program: RoleProgram, *, leads: bool) -> None:
     threading.Thread(target=act, daemon=True, name="signals").start()
     for number in SIGNAL_EXIT_CODES:
         signal.signal(number, received)
-    delay = 0.0 if leads else CONTROLLER_FIRST
-    watch_lifeline(lambda: os.kill(os.getpid(), signal.SIGTERM), delay=delay)
+    watch_lifeline(lambda: os.kill(os.getpid(), signal.SIGTERM), leads=leads)
 
 
 __all__ = ["EXIT_OK", "RoleProgram", "main"]

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from nexrl import errors
-from nexrl.activity import ErrorReporter, HealthPolicy, StallWatchdog
+from nexrl.activity import ErrorReporter, HealthPolicy, Severity, StallWatchdog
 from nexrl.comm import Caller
 from nexrl.controller import Recorders
-from nexrl.errors import NexRLError
+from nexrl.errors import NexRLError, error_named
 from nexrl.pool import TrajectoryPool
 from nexrl.types import LeaseRequest, RolloutReport, SampleFailure, Task
 from nexrl.validator import Validator
@@ -55,21 +54,13 @@ class ReportDesk:
         self._watchdog.progressed(f"rollouts of {caller.name}")
 
     def _fail(self, caller: Caller, failure: SampleFailure) -> None:
-        info = self._reporter.remark(caller.name, failure.group_id, failure.reason, severity="error")
-        if failure.fatal or self._policy.reason_to_stop([info]) is not None:
-            self._on_fatal(_error(caller, failure))
+        severity: Severity = "critical" if failure.fatal else "error"
+        info = self._reporter.remark(caller.name, failure.group_id, failure.reason, severity=severity)
+        if self._policy.reason_to_stop([info]) is not None:
+            where = f" (rollout of {failure.group_id} on {caller.name})"
+            self._on_fatal(error_named(failure.reason, where=where))
         elif failure.is_val and self._validator is not None:
             self._pool.settle(failure.group_id, failure.run_ids)
             self._validator.fail(failure)
         else:
             self._pool.fail(failure.group_id, run_ids=failure.run_ids, attempt=failure.attempt, reason=failure.reason)
-
-
-def _error(caller: Caller, failure: SampleFailure) -> NexRLError:
-    """As the reason names it, with its exit code; the root of the tree where the class is not ours."""
-    where = f"(rollout of {failure.group_id} on {caller.name})"
-    name, _, message = failure.reason.partition(": ")
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, NexRLError):
-        return kind(f"{message} {where}")
-    return NexRLError(f"{failure.reason} {where}")

@@ -15,7 +15,7 @@ from nexrl.cluster import Identity
 from nexrl.comm import CurveClient, Registration, RpcClient, RunKeys, find_controller
 from nexrl.config.schema import Recipe
 from nexrl.errors import NexRLError, RoleError
-from nexrl.types import DiscoverRequest, ErrorReport
+from nexrl.types import Beat, DiscoverRequest, ErrorReport
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Session:
             host=self.host,
             pid=os.getpid(),
             endpoints=dict(endpoints),
-            log=f"logs/{self.identity.attempt}/{self.identity.name}.log",
+            log=str(self.run_dir.absolute() / "logs" / str(self.identity.attempt) / f"{self.identity.name}.log"),
         )
         self.rpc.call("register", registration, None, timeout=self.recipe.launch.start_timeout)
         self._heartbeat.start()
@@ -98,7 +98,8 @@ class Session:
         raise error
 
     def _beat(self) -> None:
-        self.rpc.call("beat", None, None, timeout=self.recipe.runtime_monitor.health_check.timeout)
+        beat = Beat("" if self.tracker.is_quiescent() else self.tracker.describe())
+        self.rpc.call("beat", beat, None, timeout=self.recipe.runtime_monitor.health_check.timeout)
 
     def _controller_is_gone(self, error: BaseException) -> None:
         if not self._closing and not self.stopped.is_set():

@@ -12,7 +12,7 @@ from nexrl.comm import Caller, CurveServer, Directory, Registration, RpcServer, 
 from nexrl.config.schema import Recipe
 from nexrl.errors import NexRLError, RoleError
 from nexrl.metrics import EventLog
-from nexrl.types import DiscoverRequest, ErrorReport, TrajectoryIds
+from nexrl.types import Beat, DiscoverRequest, ErrorReport, TrajectoryIds
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,9 @@ class Switchboard:
         self._closed = threading.Event()
         self._monitor = threading.Thread(target=self._watch, daemon=True, name="health")
         self.server.expose("register", Registration, self._register)
-        self.server.expose("beat", None, lambda caller, request: self.directory.beat(caller.name))
+        self._doing: dict[str, str] = {}
+        """What each role said of itself in its last heartbeat."""
+        self.server.expose("beat", Beat, self._beat)
         self.server.expose("discover", DiscoverRequest, self._discover)
         self.server.expose("report_error", ErrorReport, self._report_error)
 
@@ -70,6 +72,10 @@ class Switchboard:
         return self.directory.wait_for(
             role, self._expected.get(role, 0), self._recipe.launch.start_timeout, alive=self._check_open
         )
+
+    def describe(self) -> str:
+        """What every role said of itself in its last heartbeat, for the stall watchdog."""
+        return "\n".join(f"  {name}: {doing}" for name, doing in sorted(self._doing.items()) if doing)
 
     def give_up(self) -> None:
         """End `wait_for_all` with a RoleError."""
@@ -97,6 +103,10 @@ class Switchboard:
     def _register(self, caller: Caller, registration: Registration) -> None:
         self.directory.register(registration)
         self._events.append("role", role=registration.role, rank=registration.rank, pid=registration.pid)
+
+    def _beat(self, caller: Caller, beat: Beat) -> None:
+        self.directory.beat(caller.name)
+        self._doing[caller.name] = beat.doing
 
     def _discover(self, caller: Caller, request: DiscoverRequest) -> "Future[list[Registration]]":
         role = Role(request.role)

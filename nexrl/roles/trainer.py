@@ -61,7 +61,7 @@ class TrainerRole:
         }
         device = engine_device(self._identity)
         worker = TrainWorker(recipe, source=RecorderSource(recorders, timeout=recipe.comm.call_timeout), device=device)
-        service = TrainService(worker, session.rpc)
+        service = TrainService(worker, session.rpc, tracker=session.tracker)
         sender = BroadcastSender(
             worker,
             rank=self._identity.rank,

@@ -17,14 +17,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from nexrl.activity import ActivityTracker
-from nexrl.errors import ConfigError, DataError, RewardError
+from nexrl.errors import ConfigError, DataError, RefusedRequestError, RewardError
 from nexrl.rollout.base import BaseRolloutWorker
 from nexrl.types import RolloutReport, SampleFailure, SampleResult, Task, Trajectory
 from nexrl.types.protocols import TrajectorySink
 
 logger = logging.getLogger(__name__)
 
-_FATAL = (RewardError, DataError, ConfigError)
+_FATAL = (RewardError, DataError, ConfigError, RefusedRequestError)
 """Errors that another attempt would meet again."""
 
 _Key = tuple[str, int, tuple[int, ...]]
@@ -114,9 +114,10 @@ class RolloutRunner:
         rollouts: Mapping[int, Sequence[Trajectory]] | None = None
         error: BaseException | None = None
         try:
-            rollouts = self._worker.rollout(task)
+            with self._tracker.track(self._worker.context.name, f"episode {task.group_id}", auto_report_errors=False):
+                rollouts = self._worker.rollout(task)
             _check_complete(task, rollouts)
-        except Exception as caught:
+        except BaseException as caught:  # SystemExit too: code of the user's must not end an episode unseen
             logger.debug("episode %s", task.group_id, exc_info=True)
             error = caught
             rollouts = None

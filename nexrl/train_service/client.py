@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 from nexrl.comm import RpcServer
 from nexrl.errors import CommError, NexRLError, TrainingError
@@ -31,6 +31,9 @@ class UpdateResult(TypedDict):
 
 class TrainServiceClient(ABC):
     """One train service. Calls block until every rank has answered; the first rank that fails, fails the call."""
+
+    changes_weights: ClassVar[bool] = True
+    """Whether an update makes new weights: where none are made, what engines serve stays version 0."""
 
     @property
     @abstractmethod

@@ -11,6 +11,8 @@ from nexrl.types import Batch
 class MockTrainServiceClient(TrainServiceClient):
     """Answers at once, always the same."""
 
+    changes_weights = False
+
     def __init__(self, url: str = "mock://localhost") -> None:
         self.url = url
 

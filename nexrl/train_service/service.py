@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nexrl.activity import ActivityTracker
 from nexrl.comm import RpcClient
 from nexrl.errors import NexRLError, TrainingError
 from nexrl.train_service.records import (
@@ -39,8 +40,10 @@ class TrainService:
     a TrainingError, and `run` raises it.
     """
 
-    def __init__(self, worker: TrainWorker, rpc: RpcClient) -> None:
+    def __init__(self, worker: TrainWorker, rpc: RpcClient, *, tracker: ActivityTracker) -> None:
+        """`tracker` is told of the command under way."""
         self._worker = worker
+        self._tracker = tracker
         self._rpc = rpc
         self._queue: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -89,7 +92,8 @@ class TrainService:
         if not command.reply.set_running_or_notify_cancel():
             return
         try:
-            result = command.run(command.request)
+            with self._tracker.track(self._rpc.name, command.method, auto_report_errors=False):
+                result = command.run(command.request)
         except NexRLError as error:
             command.reply.set_exception(error)
         except Exception as error:

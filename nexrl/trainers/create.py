@@ -14,7 +14,8 @@ _TRAINERS: dict[str, type[SelfHostedTrainer]] = {
 
 
 def create_trainer(recipe: Recipe, client: TrainServiceClient) -> SelfHostedTrainer:
-    """`custom_class` where there is one, else `type`; raises ConfigError naming what cannot be loaded."""
+    """`custom_class` where there is one, else `type`, which chooses the ranks' loss in both cases; raises ConfigError
+    naming what cannot be loaded."""
     config = recipe.trainer
     trainer = load_class(config.custom_class, SelfHostedTrainer) if config.custom_class else _TRAINERS[config.type]
     return trainer(recipe, client)

@@ -11,7 +11,11 @@ from nexrl.types import Batch, BatchRow, TrajectoryGroup
 
 
 class SelfHostedTrainer(BaseTrainer):
-    """Prepares a batch, has the train service make one training step of it. Extend `_prepare_batch`."""
+    """Prepares a batch, has the train service make one training step of it. Extend `_prepare_batch`.
+
+    A subclass changes what is trained on: rows and advantages. By which loss, the trainer ranks read in the recipe:
+    cross-entropy with `trainer.type: self_hosted_cross_entropy`, else that of `algorithm`.
+    """
 
     def __init__(self, recipe: Recipe, client: TrainServiceClient) -> None:
         self.recipe = recipe
@@ -29,7 +33,8 @@ class SelfHostedTrainer(BaseTrainer):
     def train(self, groups: Sequence[TrajectoryGroup], *, step: int) -> TrainReport:
         """One training step; a batch without a row to learn from is skipped, and still counts as a step."""
         batch = self._prepare_batch(groups, step=step)
-        metrics = rollout_metrics(groups, version=step - 1, data=self.recipe.data) | batch.metrics
+        version = step - 1 if self._train_service_client.changes_weights else 0
+        metrics = rollout_metrics(groups, version=version, data=self.recipe.data) | batch.metrics
         rows = batch.rows
         metrics["training/global_step"] = float(step)
         metrics["training/num_rows"] = float(len(rows))

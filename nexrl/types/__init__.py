@@ -3,6 +3,7 @@
 from nexrl.types.batch import Batch, BatchRow, MicroBatch, MiniBatch, Shard
 from nexrl.types.commands import (
     AppendReply,
+    Beat,
     DiscoverRequest,
     ErrorReport,
     GroupAddress,
@@ -23,6 +24,7 @@ __all__ = [
     "AppendReply",
     "Batch",
     "BatchRow",
+    "Beat",
     "Completion",
     "DiscoverRequest",
     "ErrorReport",

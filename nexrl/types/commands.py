@@ -54,6 +54,13 @@ class ErrorReport(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str
 
 
+class Beat(msgspec.Struct, frozen=True):
+    """Any role → controller: a sign of life."""
+
+    doing: str
+    """Work in flight in words; empty where there is none."""
+
+
 class AppendReply(msgspec.Struct, frozen=True):
     """Recorder → rollout worker."""
 

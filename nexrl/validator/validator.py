@@ -1,14 +1,17 @@
 """Collects one validation pass at a time."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from nexrl.errors import NexRLError
+from nexrl.errors import InferenceError, NexRLError, error_named
 from nexrl.types import SampleFailure, SampleResult, Task, TrajectoryHeader
 from nexrl.validator.metrics import validation_metrics
+
+logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 """Tries of a failed validation sample; after that it is reported in `val/<name>_failed`."""
@@ -30,14 +33,17 @@ class Validator:
         """Group and run id → the task that was issued last for this sample."""
         self._headers: list[TrajectoryHeader] = []
         self._failed = 0
+        self._last_reason = ""
         self._closed: NexRLError | None = None
 
     def run(self, step: int) -> dict[str, float]:
-        """Metrics of a pass over all ways to sample; raises what `close` was given."""
+        """Metrics of a pass over all ways to sample. Raises what `close` was given, and where every sample of a way
+        failed the error that the last of them named (InferenceError where it named none of ours)."""
         started = time.monotonic()
         metrics: dict[str, float] = {}
         for name, tasks in self._tasks(step).items():
             headers, failed = self._collect(tasks)
+            self._judge(name, failed, of=failed + len(headers), step=step)
             metrics |= validation_metrics(name, headers, failed=failed)
         return metrics | {"timing/validation": time.monotonic() - started}
 
@@ -66,6 +72,21 @@ class Validator:
         with self._condition:
             return f"validation: {len(self._missing)} samples missing" if self._missing else ""
 
+    def _judge(self, name: str, failed: int, *, of: int, step: int) -> None:
+        """A pass with failures is worth a warning; one of nothing but failures says nothing of the policy."""
+        if not failed:
+            return
+        where = f" (validation {name!r} after step {step}: all {failed} samples failed {MAX_ATTEMPTS} times)"
+        if failed == of:
+            raise error_named(self._last_reason, otherwise=InferenceError, where=where)
+        logger.warning(
+            "validation %r after step %d: %d samples failed and count in no mean, the last by %s",
+            name,
+            step,
+            failed,
+            self._last_reason,
+        )
+
     def _failed_again(self, failure: SampleFailure) -> Task | None:
         """The task that tries the failed samples again, if they have attempts left."""
         with self._condition:
@@ -85,6 +106,7 @@ class Validator:
             for key in keys:
                 del self._missing[key]
             self._failed += len(keys)
+            self._last_reason = failure.reason
             self._condition.notify_all()
             return None
 

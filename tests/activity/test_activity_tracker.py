@@ -1,4 +1,5 @@
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,24 +11,11 @@ def test_nested_and_overlapping_work_is_counted_by_module():
     tracker = ActivityTracker(ErrorReporter())
     with tracker.track("pool", "waiting"), tracker.track("trainer", "step 1"):
         with tracker.track("pool", "putting"):
-            assert (tracker.active_count(), tracker.active_count("pool")) == (3, 2)
+            assert [one.module for one in tracker.active()] == ["pool", "trainer", "pool"]
         assert [one.module for one in tracker.active()] == ["pool", "trainer"]
         assert not tracker.is_quiescent()
     assert tracker.is_quiescent()
-    assert tracker.active_count() == 0
-
-
-def test_only_registered_rollout_workers_count_for_their_quiescence():
-    tracker = ActivityTracker(ErrorReporter())
-    tracker.register_module("rollout-0", is_rollout_worker=True)
-    tracker.register_module("trainer")
-    with tracker.track("trainer", "step 1"):
-        assert tracker.is_rollout_worker_quiescent()
-        with tracker.track("rollout-0", "episode"):
-            assert not tracker.is_rollout_worker_quiescent()
-    tracker.register_module("rollout-0")
-    with tracker.track("rollout-0", "episode"):
-        assert tracker.is_rollout_worker_quiescent()
+    assert tracker.active() == ()
 
 
 def test_an_exception_is_reported_and_goes_on_unchanged():
@@ -88,7 +76,7 @@ def test_counts_hold_under_many_threads():
     for thread in threads:
         thread.join()
     assert tracker.is_quiescent()
-    assert [tracker.active_count(f"m{i}") for i in range(3)] == [0, 0, 0]
+    assert tracker.active() == ()
 
 
 def test_description_names_work_and_its_age():
@@ -98,6 +86,16 @@ def test_description_names_work_and_its_age():
     with tracker.track("trainer", "update 7"):
         clock[0] = 161.0
         assert tracker.describe() == "trainer: update 7 (61 s)"
+
+
+def test_a_description_of_much_work_names_the_oldest():
+    tracker = ActivityTracker(ErrorReporter(), now=lambda: 0.0)
+    with ExitStack() as stack:
+        for number in range(5):
+            stack.enter_context(tracker.track("rollout-0", f"episode {number}"))
+        assert tracker.describe() == (
+            "rollout-0: episode 0 (0 s); rollout-0: episode 1 (0 s); rollout-0: episode 2 (0 s); … and 2 more"
+        )
 
 
 def test_training_step_is_kept():

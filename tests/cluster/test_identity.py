@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nexrl.cluster import Identity, RankGroup, Role, Topology, interface_of
+from nexrl.cluster import Identity, RankGroup, Role, Topology, find_interface, interface_of
 from nexrl.errors import ConfigError
 
 ENVIRON = {
@@ -96,8 +96,11 @@ def test_impossible_groups_are_refused():
 
 def test_loopback_has_a_name_and_a_foreign_address_has_none():
     assert interface_of("127.0.0.1") == "lo"
-    with pytest.raises(ConfigError, match=r"no interface has the address '203.0.113.9'"):
-        interface_of("203.0.113.9")
+    assert find_interface("lo") == ("127.0.0.1", "lo")
+    assert find_interface("127.0.0.2") == ("127.0.0.2", "lo")
+    for wrong in ("203.0.113.9", "eth99", "::1"):
+        with pytest.raises(ConfigError, match=rf"comm\.interface: no interface .* '{wrong}'; .*lo has 127\.0\.0\.1"):
+            interface_of(wrong)
 
 
 def test_the_package_imports_without_torch():

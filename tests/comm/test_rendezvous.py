@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from nexrl.comm import announce, find_controller
-from nexrl.errors import CommError, RunFolderError
+from nexrl.errors import CommError, RoleError, RunFolderError
 
 LONG = 30.0
 
@@ -29,13 +29,14 @@ def test_a_stale_file_is_waited_out(tmp_path):
     later.join()
 
 
-def test_an_absent_controller_is_a_comm_error_that_says_what_was_found(tmp_path):
+def test_an_absent_controller_is_a_role_error_that_says_what_was_found(tmp_path):
     with pytest.raises(
-        CommError, match=r"controller.json: found no file, needed the controller of attempt 2 within 0 s"
+        RoleError,
+        match=r"controller-0 did not announce itself within 0 s \(launch\.start_timeout\): .*json: found no file",
     ):
         find_controller(tmp_path, 0, attempt=2)
     announce(tmp_path, "tcp://127.0.0.1:4000", "old", attempt=1)
-    with pytest.raises(CommError, match="found the file of attempt 1, needed the controller of attempt 2"):
+    with pytest.raises(RoleError, match="found the file of attempt 1, needed that of attempt 2"):
         find_controller(tmp_path, 0, attempt=2)
 
 

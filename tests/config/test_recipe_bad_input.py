@@ -35,9 +35,46 @@ IN_FILE = [
     ("[train.jsonl]", "[train.txt]", "data.data_files[0]", "ends in .parquet, .jsonl, .csv", 3),
     ("experiment_name: small", "experiment_name: 7", "experiment_name", "needs text: put it in quotes", 1),
     ("experiment_name: small", "experiment_name: ../up", "experiment_name", "a folder's name", 1),
+    ("experiment_name: small", 'experiment_name: "a\\0b"', "experiment_name", "printable", 1),
+    ("experiment_name: small", 'experiment_name: "a\\nb"', "experiment_name", "printable", 1),
+    ("experiment_name: small", f"experiment_name: {'é' * 101}", "experiment_name", "at most 200 bytes", 1),
     ("experiment_name: small", "experiment_name: ???", "experiment_name", "issing", 1),
     ("experiment_name: small", "project_name: p", "experiment_name", "missing, needs text", None),
     ("  temperature: 1.0", "  temperature: 1.0\n  type: simpel", "rollout_worker.type", "did you mean simple?", 10),
+    ("  temperature: 1.0", "  temperature: 0.0", "rollout_worker.temperature", "compares the samples of a prompt", 9),
+    ("  temperature: 1.0", "  stop: ['a', '']", "rollout_worker.stop", "not empty", 9),
+    ("  temperature: 1.0", "  max_turns: 3", "rollout_worker.max_turns", "type: agent", 9),
+    ("  temperature: 1.0", "  agent_args: {a: 1}", "rollout_worker.agent_args", "type: agent", 9),
+    ("  temperature: 1.0", "  response_key: answer", "rollout_worker.response_key", "type: supervised", 9),
+    ("  rollout_repeat_n: 4", "  rollout_repeat_n: 1", "data.rollout_repeat_n", "needs at least 2 with", 5),
+    ("trainer:", "trajectory_pool: {key_list: []}\ntrainer:", "trajectory_pool.key_list", "needs [group_id]", 11),
+    ("lr: 2e-6", "betas: [0.9, 1]", f"{ACTOR}.actor.optim.betas", "below 1", 22),
+    ("lr: 2e-6", "eps: 0", f"{ACTOR}.actor.optim.eps", "needs above 0", 22),
+    ("lr: 2e-6", "weight_decay: -0.1", f"{ACTOR}.actor.optim.weight_decay", "needs 0 or more", 22),
+    ("lr: 2e-6", "lr_warmup_steps: -1", f"{ACTOR}.actor.optim.lr_warmup_steps", "needs 0 or more", 22),
+    ("lr: 2e-6", "lr_warmup_steps: 21", f"{ACTOR}.actor.optim.lr_warmup_steps", "trainer.total_train_steps = 20", 22),
+    ("optim:", "max_nonfinite_steps: -1\n        optim:", f"{ACTOR}.actor.max_nonfinite_steps", "or more", 21),
+    ("trainer:", "weight: {bucket_mb: 0.0001}\ntrainer:", "weight.bucket_mb", "at least 0.001 MiB", 11),
+    ("trainer:", "algorithm: {kl_loss_coef: 0.1}\ntrainer:", "algorithm.kl_loss_coef", "use_kl_loss: true", 11),
+    ("trainer:", "algorithm: {kl_ctrl: {type: adaptive}}\ntrainer:", "algorithm.kl_ctrl.type", "use_kl_loss: true", 11),
+    ("trainer:", "launch: {groups: {rollout: {tasks: 513}}}\ntrainer:", "launch.groups.rollout.tasks", "1 to 512", 11),
+    (
+        "trainer:",
+        "launch_mode: local\nlaunch: {groups: {inference: {threads: 2}}}\ntrainer:",
+        "launch.groups.inference.threads",
+        "0 with launch_mode: local",
+        12,
+    ),
+    ("trainer:", "validate: {data: {batch_size: 4}}\ntrainer:", "validate.data.batch_size", "leave it out", 11),
+    ("trainer:", "validate: {data: {rollout_repeat_n: 4}}\ntrainer:", "validate.data.rollout_repeat_n", "repeat_n", 11),
+    ("trainer:", "validate: {data: {data_files: []}}\ntrainer:", "validate.data.data_files", "at least one file", 11),
+    (
+        "trainer:",
+        "validate: {sampling: {a: {top_k: -1}}}\ntrainer:",
+        "validate.sampling.a.top_k",
+        "0 (off) or more",
+        11,
+    ),
     ("  temperature: 1.0", "  temperature: -1", "rollout_worker.temperature", "needs 0 or more", 9),
     ("  temperature: 1.0", "  type: nexau", "rollout_worker.type", "write agent", 9),
     ("exact_match", "exact_mach", "rollout_worker.evaluator", "found 'exact_mach', needs one of exact_match", 10),
@@ -119,6 +156,8 @@ def test_message_names_key_and_line(tmp_path, monkeypatch, old, new, key, says, 
         ("data.data_files=[gone.csv]", "data.data_files[0]", "gone.csv"),
         ("launch.stop_timeout=0", "launch.stop_timeout", "seconds above 0"),
         ("validate.sampling={greedy: {top_p: 2}}", "validate.sampling.greedy.top_p", "top_p <= 1"),
+        ("validate.sampling={}", "validate.sampling", "at least one named way"),
+        ("trainer={save_freq: -1}", "trainer.save_freq", "0 (off) or more"),
     ],
 )
 def test_override_is_named_as_the_place(tmp_path, override, key, says):
@@ -167,6 +206,15 @@ def test_model_folder_without_weights(tmp_path):
         load_recipe(path)
     random = load_recipe(path, ["service.train_service.main_actor.actor.model.init=random"])
     assert random.recipe.service.actor_service.actor.model.init == "random"
+
+
+@pytest.mark.parametrize("limit", ["service.inference_service.max_model_len", "rollout_worker.max_sequence_length"])
+def test_held_out_prompts_must_fit_too(tmp_path, limit):
+    held_out = "validate.data={data_files: [train.jsonl], max_prompt_length: 30, max_response_length: 20}"
+    path = write_recipe(tmp_path)
+    assert load_recipe(path, [held_out, f"{limit}=50"]).recipe.validate.data.max_prompt_length == 30
+    with pytest.raises(ConfigError, match=rf"{limit}: found 49, .* validate\.data\.max_response_length = 50"):
+        load_recipe(path, [held_out, f"{limit}=49"])
 
 
 def test_incomplete_checkpoint(tmp_path):

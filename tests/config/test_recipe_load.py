@@ -37,6 +37,24 @@ def test_overrides_replace_and_add(tmp_path):
     assert again.recipe.data.shuffle is True
 
 
+def test_mapping_of_an_override_replaces(tmp_path):
+    path = write_recipe(tmp_path, RECIPE + "validate: {sampling: {sampled: {}, greedy: {temperature: 0.0}}}\n")
+    assert list(load_recipe(path, ["validate.sampling={other: {top_k: 3}}"]).recipe.validate.sampling) == ["other"]
+    assert list(load_recipe(path, ["validate.sampling.other={top_k: 3}"]).recipe.validate.sampling) == [
+        "sampled",
+        "greedy",
+        "other",
+    ]
+
+
+def test_keys_that_a_class_of_ones_own_may_read(tmp_path):
+    (tmp_path / "mine.py").write_text("")
+    worker = "rollout_worker={custom_class: 'mine.py:Mine', max_turns: 2, response_key: answer, temperature: 0}"
+    trainer = "trainer={custom_class: 'mine.py:Mine'}"
+    recipe = load_recipe(write_recipe(tmp_path), [worker, trainer, "data.rollout_repeat_n=1"]).recipe
+    assert (recipe.rollout_worker.max_turns, recipe.rollout_worker.temperature, recipe.group_size) == (2, 0.0, 1)
+
+
 def test_paths_are_relative_to_the_recipe(tmp_path, monkeypatch):
     (tmp_path / "rewards.py").write_text("")
     text = changed("evaluator: exact_match", "evaluator: ../rewards.py:Mine")
@@ -59,7 +77,7 @@ def test_paths_of_every_kind_become_absolute(tmp_path):
             "rollout_worker.agent_args.tools=mine.py:tools",
             "trainer.custom_class=mine.py:Trainer",
             "service.inference_service.model_path=model",
-            "validate.data.data_files=[train.jsonl]",
+            "validate.data={data_files: [train.jsonl], max_prompt_length: 16, max_response_length: 16}",
             "validate.data.custom_class=mine.py:Loader",
         ],
     ).recipe

@@ -58,13 +58,14 @@ class Run:
         self.feeder = Feeder(create_data_loader(config.data), self.pool, tasks, on_error=lambda e: self.fail(e))
         self.validator = None
         if config.validate.data is not None:
-            loader = create_data_loader(config.validate.data)
+            loader = create_data_loader(config.validate.data.loader_config)
             self.validator = Validator(tasks.validation(loader), enqueue=self.pool.enqueue)
         self.events = EventLog(run_dir / "events.jsonl")
         self.bookkeeper = Bookkeeper(
             self.ledger,
             lambda step: StepsWriter(run_dir, attempt=attempt, run_id="test", from_step=step),
             self.recorders,
+            timeout=LONG,
             on_error=lambda error: self.fail(error),
         )
         modules = Modules(

@@ -15,6 +15,7 @@ from nexrl.config.schema import (
     TrainerConfig,
     TrainServiceConfig,
     ValidateConfig,
+    ValidationDataConfig,
 )
 from nexrl.config.schema.service import InferenceServiceConfig
 from nexrl.metrics import read_json_lines
@@ -24,7 +25,7 @@ from nexrl.types import Batch, BatchRow, MicroBatch, MiniBatch, SampleResult, Sh
 
 LONG = 30.0
 """Seconds: nothing waits so long unless it is broken."""
-HELD_OUT = DataConfig(type="mock", batch_size=1, max_prompt_length=8, max_response_length=4)
+HELD_OUT = ValidationDataConfig(type="mock", max_prompt_length=8, max_response_length=4)
 """Sixteen prompts for validation."""
 
 
@@ -152,6 +153,8 @@ class Recorders:
 class Service(MockTrainServiceClient):
     """Its weights are a number in a file."""
 
+    changes_weights = True
+
     def __init__(self, log=None):
         super().__init__()
         self.log = [] if log is None else log
@@ -175,6 +178,8 @@ class Trainer(BaseTrainer):
     """Adds one to the service's weights; `during(step)` is called in the middle of a step."""
 
     def __init__(self, service, log, during=None):
+        self.skips = False
+        """Whether every step finds nothing to learn from."""
         self._service = service
         self._log = log
         self._during = during or (lambda step: None)
@@ -189,7 +194,7 @@ class Trainer(BaseTrainer):
         self._during(step)
         self._service.weights += 1
         self.trained.append([group.group_id for group in groups])
-        return TrainReport(batch=batch(step, groups), metrics={"actor/loss": 0.5}, skipped=False)
+        return TrainReport(batch=batch(step, groups), metrics={"actor/loss": 0.5}, skipped=self.skips)
 
 
 def summary(run_dir):

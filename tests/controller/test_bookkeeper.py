@@ -1,18 +1,20 @@
 """Steps, recorders and ledger are told of a batch in this order: written, let go, durable, trained."""
 
+import threading
+
 import pytest
-from controller_parts import Recorders, batch, header, recipe
+from controller_parts import LONG, Recorders, batch, header, recipe
 
 from nexrl.controller import Bookkeeper, TaskMaker
 from nexrl.data import create_data_loader
-from nexrl.errors import RoleError, StoreError
+from nexrl.errors import RoleError, StallError, StoreError
 from nexrl.pool import Ledger, LedgerReader
 from nexrl.store import StepsReader, StepsWriter
 from nexrl.types import TrajectoryGroup
 
 
 class Books:
-    def __init__(self, run_dir, recorders):
+    def __init__(self, run_dir, recorders, timeout):
         config = recipe()
         self.run_dir = run_dir
         self.recorders = recorders
@@ -22,6 +24,7 @@ class Books:
             self.ledger,
             lambda step: StepsWriter(run_dir, attempt=1, run_id="test", from_step=step),
             recorders,
+            timeout=timeout,
             on_error=self.errors.append,
         )
         loader, maker = create_data_loader(config.data), TaskMaker(config)
@@ -33,7 +36,7 @@ class Books:
         self.ledger.issued(task.group_id, task.order)
         headers = tuple(header(task, run_id) for run_id in task.run_ids)
         groups = [TrajectoryGroup(group_id=task.group_id, order=task.order, headers=headers)]
-        self.bookkeeper.trained(batch(step, groups), groups, [task.group_id])
+        self.bookkeeper.trained(batch(step, groups), groups, [task.group_id], weight_version=step - 1)
 
     def entered(self):
         return [(one.group_id, one.step) for one in LedgerReader(self.run_dir / "ledger").entries() if one.step]
@@ -43,8 +46,8 @@ class Books:
 def make(run_dir):
     made = []
 
-    def make_books(recorders=None):
-        made.append(Books(run_dir, recorders or Recorders()))
+    def make_books(recorders=None, timeout=LONG):
+        made.append(Books(run_dir, recorders or Recorders(), timeout))
         return made[-1]
 
     yield make_books
@@ -91,6 +94,37 @@ def test_what_goes_wrong_is_told_at_once_and_again_by_flush(make):
         books.bookkeeper.flush()
     assert [str(error) for error in books.errors] == ["recorder-0: disk full"]
     assert books.entered() == []
+
+
+class Silent(Recorders):
+    """Never says that anything is on disk."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = threading.Event()
+        self.over = threading.Event()
+
+    def wait_durable(self):
+        self.asked.set()
+        assert self.over.wait(LONG)
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize("wait", ["flush", "close"])
+def test_books_that_never_come_to_an_end_say_what_they_wait_for(make, wait):
+    recorders = Silent()
+    books = make(recorders, timeout=0.05)
+    books.bookkeeper.start(0)
+    books.train(1)
+    assert recorders.asked.wait(LONG)
+    books.train(2)
+    found = r"0\.05 s \(comm\.call_timeout\) for: the recorders, .* step 1 on disk; trained steps behind it: 2"
+    with pytest.raises(StallError, match=found):
+        getattr(books.bookkeeper, wait)()
+    recorders.over.set()
+    books.bookkeeper.close()
 
 
 def test_an_unforeseen_error_of_the_thread_is_told_too(make):

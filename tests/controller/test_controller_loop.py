@@ -7,7 +7,7 @@ import pytest
 from controller_parts import HELD_OUT, LONG, events, phases, summary
 
 from nexrl.config.schema import SamplingOverride, ValidateConfig
-from nexrl.errors import RewardError, RunFolderError, StallError, StoreError
+from nexrl.errors import NexRLError, RewardError, RunFolderError, StallError, StoreError
 from nexrl.metrics import read_json_lines
 from nexrl.pool import LedgerReader
 from nexrl.store import StepsReader
@@ -90,7 +90,9 @@ def test_the_data_ends_before_the_steps_do(make, run_dir):
     run = make(steps=1000)
     assert run.controller.run() == 0
     assert len(run.trainer.trained) == 16  # an epoch of 32 prompts
-    assert summary(run_dir)["steps"] == 16
+    told = summary(run_dir)
+    assert (told["steps"], told["ended"]) == (16, "data ended after step 16 of 1000 (data.epochs)")
+    assert (told["dropped"], told["skipped_steps"], told["failed_validation"]) == (0, 0, 0)
     assert (run_dir / "checkpoints" / "step_000016" / "READY").exists()
 
 
@@ -107,6 +109,7 @@ def test_a_batch_that_was_dropped_whole_is_passed_over(make, run_dir):
     audit = LedgerReader(run_dir / "ledger").audit()
     assert audit.is_settled
     assert audit.dropped == {"attempts used up": 4}
+    assert (summary(run_dir)["dropped"], summary(run_dir)["ended"]) == (4, "")
     assert run.log[:5] == ["initialize", "publish 0", "take", "take", "take"]
 
 
@@ -117,11 +120,72 @@ def test_a_run_whose_every_prompt_is_dropped_ends(make, run_dir, epochs):
         return True
 
     run = make(steps=3, epochs=epochs, answer=answer, slots=2 if epochs == 0 else 32)
-    with pytest.raises(StallError, match=r"nothing to train on after step 0.*ledger/1\.jsonl"):
+    said = r"nothing to train on after step 0.*ledger/1\.jsonl.* attempts used up: InferenceError: gone"
+    with pytest.raises(StallError, match=said):
         run.controller.run()
     assert run.trainer.trained == []
     assert summary(run_dir)["exit_code"] == 6
     assert LedgerReader(run_dir / "ledger").audit().is_settled
+
+
+def test_data_of_which_only_dropped_prompts_are_left_is_no_good_end(make, run_dir):
+    def answer(run, task):
+        if task.order >= 30:
+            run.pool.fail(task.group_id, task.run_ids, task.attempt, "InferenceError: gone")
+        return task.order >= 30
+
+    run = make(steps=1000, answer=answer)
+    with pytest.raises(StallError, match=r"nothing to train on after step 15: .*InferenceError: gone"):
+        run.controller.run()
+    told = summary(run_dir)
+    assert (told["steps"], told["dropped"], told["ended"]) == (15, 2, "")
+
+
+def test_steps_with_nothing_to_learn_from_are_counted_and_warned_of(make, run_dir, caplog):
+    run = make(steps=12)
+    run.trainer.skips = True
+    assert run.controller.run() == 0
+    assert summary(run_dir)["skipped_steps"] == 12
+    [warning] = [record for record in caplog.records if "in a row had nothing to learn from" in record.getMessage()]
+    assert warning.getMessage().startswith("10 steps in a row had nothing to learn from, step 10 the last")
+
+
+def test_what_fails_while_a_failed_run_is_closed_does_not_hide_why(make, run_dir, caplog):
+    def during(step):
+        raise RewardError("broken evaluator")
+
+    run = make(during=during)
+    close = run.bookkeeper.close
+
+    def close_badly():
+        close()
+        raise StoreError("disk full")
+
+    run.bookkeeper.close = close_badly
+    with pytest.raises(RewardError, match="broken evaluator"):
+        run.controller.run()
+    told = summary(run_dir)
+    assert (told["exit_code"], told["error"]) == (9, "RewardError: broken evaluator")
+    assert "while the run was closed: StoreError: disk full" in caplog.text
+    assert events(run_dir, "done")[0]["exit_code"] == 9
+
+
+def test_an_error_of_the_closing_alone_is_the_run_s(make, run_dir):
+    run = make(steps=1)
+    run.pool.write_off = None  # a bug
+    with pytest.raises(TypeError):
+        run.controller.run()
+    assert summary(run_dir)["exit_code"] == 1
+    assert summary(run_dir)["error"].startswith("NexRLError: TypeError")
+
+
+def test_a_trainer_that_calls_sys_exit_fails_the_run(make, run_dir):
+    def during(step):
+        raise SystemExit(0)
+
+    with pytest.raises(NexRLError, match="SystemExit: 0"):
+        make(during=during).controller.run()
+    assert summary(run_dir)["exit_code"] == 1
 
 
 def test_an_error_of_a_step_ends_the_run_and_is_in_the_books(make, run_dir):

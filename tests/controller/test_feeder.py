@@ -167,6 +167,25 @@ def test_positions_fit_the_ledger_while_rollouts_go_on(make):
         assert [f"{item.task_id}@{item.epoch}" for item in position.loader.front] == still_open
 
 
+def test_a_prompt_that_is_dropped_while_a_position_is_taken(make, monkeypatch):
+    feed = make(slots=4)
+    dropped, *others = feed.lease(4)
+    look, late = feed.pool.outstanding, [dropped]
+
+    def outstanding():
+        seen = look()
+        if late:
+            feed.drop(late.pop())
+        return seen
+
+    monkeypatch.setattr(feed.pool, "outstanding", outstanding)
+    position = feed.feeder.capture()
+    assert list(position.open_groups) == [task.group_id for task in others]
+    assert [item.task_id for item in position.loader.front] == [task.task_id for task in others]
+    lines = (feed.folder / "1.jsonl").read_bytes()[: position.ledger_offset]
+    assert audit(entries(lines)).open == position.open_groups
+
+
 def test_the_end_of_the_data(make):
     feed = make(slots=64)
     assert len(feed.lease(32)) == 32

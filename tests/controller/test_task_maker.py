@@ -1,8 +1,10 @@
 """What is asked of rollout workers: names, order, seeds and ways to sample."""
 
+from dataclasses import replace
+
 from controller_parts import HELD_OUT, recipe
 
-from nexrl.config.schema import DataConfig, SamplingOverride, ValidateConfig
+from nexrl.config.schema import SamplingOverride, ValidateConfig
 from nexrl.controller import TaskMaker
 from nexrl.data import create_data_loader
 from nexrl.types import SamplingParams
@@ -38,16 +40,20 @@ def test_a_row_has_a_name_per_epoch_and_keeps_it_when_it_is_replayed():
     assert maker.training(loader.get_next_item()).group_id == groups[40]
 
 
-def validation_tasks(data, step):
-    sampling = {"sampled": SamplingOverride(repeat_n=2), "greedy": SamplingOverride(temperature=0.0, top_p=0.5)}
-    config = recipe(validate=ValidateConfig(data=data, sampling=sampling))
-    return TaskMaker(config).validation(create_data_loader(data))(step)
+def validation_tasks(step, *, epochs=1):
+    sampling = {
+        "sampled": SamplingOverride(repeat_n=2, top_k=7),
+        "greedy": SamplingOverride(temperature=0.0, top_p=0.5),
+    }
+    config = recipe(validate=ValidateConfig(data=HELD_OUT, sampling=sampling))
+    return TaskMaker(config).validation(create_data_loader(replace(HELD_OUT.loader_config, epochs=epochs)))(step)
 
 
 def test_a_validation_pass_asks_every_prompt_in_every_way():
-    tasks = validation_tasks(HELD_OUT, 7)
+    tasks = validation_tasks(7)
     assert {name: len(some) for name, some in tasks.items()} == {"sampled": 16, "greedy": 16}
     first = tasks["sampled"][0]
+    assert (first.sampling.temperature, first.sampling.top_k) == (1.0, 7)
     assert (first.group_id, first.run_ids, first.is_val) == ("val/sampled/mock:1@7", (0, 1), True)
     greedy = tasks["greedy"][0]
     assert greedy.run_ids == (0,)
@@ -55,7 +61,7 @@ def test_a_validation_pass_asks_every_prompt_in_every_way():
 
 
 def test_names_of_validation_never_come_twice():
-    data = create_data_loader(HELD_OUT)
+    data = create_data_loader(HELD_OUT.loader_config)
     tasks = TaskMaker(recipe(validate=ValidateConfig(data=HELD_OUT))).validation(data)
     names = [task.group_id for step in (0, 5) for some in tasks(step).values() for task in some]
     assert len(set(names)) == len(names) == 32
@@ -63,5 +69,4 @@ def test_names_of_validation_never_come_twice():
 
 def test_a_pass_over_endless_data_is_one_epoch():
     for epochs in (0, 2):
-        data = DataConfig(type="mock", batch_size=1, max_prompt_length=8, max_response_length=4, epochs=epochs)
-        assert len(validation_tasks(data, 1)["sampled"]) == 16
+        assert len(validation_tasks(1, epochs=epochs)["sampled"]) == 16

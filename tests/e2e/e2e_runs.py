@@ -25,6 +25,8 @@ STEPS = 12
 SLOW = ("trainer.total_train_steps=100000", "rollout_worker.evaluator_args={seconds: 0.03}")
 """A run that goes on until a test ends it."""
 MODEL_KEY = "service.train_service.main_actor.actor.model.path"
+LOCAL = ("--launch-mode", "local", "launch.groups.rollout.threads=0", "launch.groups.inference.threads=0")
+"""Options of a run in one process, whose threads are the trainer's."""
 PATIENCE = 150.0
 """Seconds after which a run that should have ended counts as hung."""
 

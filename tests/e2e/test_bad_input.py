@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 
 import pytest
-from e2e_runs import HERE, MODEL_KEY, SLOW, errors_said, left_behind, run, start, trajectories_tool
+from e2e_runs import HERE, LOCAL, MODEL_KEY, SLOW, errors_said, left_behind, run, start, trajectories_tool
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -104,7 +104,7 @@ def test_disk_that_fills_up(model, small_disk):
 
 @pytest.mark.parametrize(
     ("evaluator", "options", "said"),
-    [("Raises", (), "raised KeyError"), ("ReturnsNan", ("--launch-mode", "local"), "nan")],
+    [("Raises", (), "raised KeyError"), ("ReturnsNan", LOCAL, "nan")],
 )
 def test_bad_reward_names_evaluator_and_task(evaluator, options, said, model, tmp_path):
     text = refused(tmp_path / "run", model, f"rollout_worker.evaluator={REWARDS}:{evaluator}", code=9, options=options)

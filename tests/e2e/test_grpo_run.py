@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 from e2e_forward import largest_difference
-from e2e_runs import STEPS, left_behind, run, trajectories_tool
+from e2e_runs import LOCAL, STEPS, left_behind, run, trajectories_tool
 
 from launch.plan import make_topology
 from nexrl.config import read_resolved
@@ -132,7 +132,7 @@ def test_sinks_that_were_asked_for(reference):
 
 
 def test_one_process_per_role_and_all_in_one_give_the_same(reference, model, tmp_path):
-    local = run(tmp_path / "run", model, f"trainer.total_train_steps={STEPS}", options=("--launch-mode", "local"))
+    local = run(tmp_path / "run", model, f"trainer.total_train_steps={STEPS}", options=LOCAL)
     groups = make_topology(read_resolved(local.folder / "recipe.yaml"), cores=2).groups
     assert [group.name for group in groups] == ["local"]
     assert list(map(lasting, local.steps)) == list(map(lasting, reference.steps))

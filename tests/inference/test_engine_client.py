@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from engine_parts import TOKEN, ask, forward_logprobs, prompt
 
-from nexrl.errors import InferenceError
+from nexrl.errors import InferenceError, RefusedRequestError
 from nexrl.inference import HttpEngineClient
 from nexrl.inference.client import Replicas
 from nexrl.types import SamplingParams, VersionSpan
@@ -116,17 +116,17 @@ def test_64_concurrent_requests_share_their_steps(make_server, make_client):
 
 def test_refused_requests_are_not_tried_again(server, make_client):
     client = make_client(server.url, max_retries=3)
-    with pytest.raises(InferenceError, match=rf"failed after 1 attempt.*{server.url}: HTTP 400: .*200 tokens"):
+    with pytest.raises(RefusedRequestError, match=rf"failed after 1 attempt.*{server.url}: HTTP 400: .*200 tokens"):
         client.generate(prompt(0, 200), sampling=SAMPLING, seeds=[0])
     stranger = make_client(server.url, token="wrong")
-    with pytest.raises(InferenceError, match=r"after 1 attempt.*HTTP 401"):
+    with pytest.raises(RefusedRequestError, match=r"after 1 attempt.*HTTP 401"):
         stranger.generate(prompt(0), sampling=SAMPLING, seeds=[0])
 
 
 def test_server_errors_are_tried_again_and_counted(make_client):
-    with answering(500, 503, 404) as (url, received):
+    with answering(500, 429, 404) as (url, received):
         client = make_client(url, max_retries=5)
-        with pytest.raises(InferenceError, match=r"after 3 attempt.*HTTP 500: out of luck.*HTTP 503.*HTTP 404"):
+        with pytest.raises(InferenceError, match=r"after 3 attempt.*HTTP 500: out of luck.*HTTP 429.*HTTP 404"):
             client.generate([1, 2], sampling=SAMPLING, seeds=[0])
     assert len(received) == 3
     assert len(set(received)) == 1  # every attempt asks for the same

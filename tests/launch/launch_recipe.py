@@ -6,7 +6,7 @@ from nexrl.config import LoadedRecipe, Recipe, load_recipe
 
 TEXT = """\
 experiment_name: small
-data: {data_files: [train.jsonl], batch_size: 8, max_prompt_length: 8, max_response_length: 8}
+data: {data_files: [train.jsonl], batch_size: 8, rollout_repeat_n: 2, max_prompt_length: 8, max_response_length: 8}
 service:
   inference_service: {max_tokens: 8, max_model_len: 16}
   train_service: {main_actor: {actor: {model: {path: model}}}}
@@ -14,7 +14,7 @@ service:
 STAGED = """\
 experiment_name: main
 initial_stage: {recipe: small.yaml}
-data: {data_files: [train.jsonl], batch_size: 8, max_prompt_length: 8, max_response_length: 8}
+data: {data_files: [train.jsonl], batch_size: 8, rollout_repeat_n: 2, max_prompt_length: 8, max_response_length: 8}
 service: {inference_service: {max_tokens: 8, max_model_len: 16}}
 """
 

@@ -64,3 +64,4 @@ def test_this_machine(tmp_path):
     machine = Machine.here(small_recipe(tmp_path))
     assert (machine.address, machine.interface) == ("127.0.0.1", "lo")
     assert machine.cores >= 1
+    assert Machine.here(small_recipe(tmp_path, "comm.interface=lo")).address == "127.0.0.1"

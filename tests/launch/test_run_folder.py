@@ -18,6 +18,7 @@ def test_new_folders_have_names_of_their_own(tmp_path):
         assert first.path.parent == second.path.parent == tmp_path / "runs" / "small"
         assert (first.attempt, first.log_dir.is_dir()) == (1, True)
         assert read_resolved(first.path / "recipe.yaml") == recipe
+        assert stat.S_IMODE(first.path.stat().st_mode) == 0o700
         assert stat.S_IMODE((first.path / "launch").stat().st_mode) == 0o700
 
 
@@ -59,6 +60,28 @@ def test_auto_continues_with_the_next_attempt(tmp_path):
         (third.path / "summary.json").write_text('{"exit_code": 0}')
     with claimed_run_folder(recipe) as afresh:
         assert afresh.path != first.path
+
+
+def test_auto_continues_a_finished_run_that_shall_have_more_steps(tmp_path):
+    with claimed_run_folder(small_recipe(tmp_path, "trainer.total_train_steps=5")) as first:
+        (first.path / "summary.json").write_text('{"exit_code": 0, "steps": 5}')
+    with claimed_run_folder(small_recipe(tmp_path, "resume.mode=auto", "trainer.total_train_steps=6")) as more:
+        assert more.path == first.path
+        (more.path / "summary.json").write_text('{"exit_code": 0, "steps": 6}')
+    with claimed_run_folder(small_recipe(tmp_path, "resume.mode=auto", "trainer.total_train_steps=6")) as other:
+        assert other.path != first.path
+
+
+def test_a_folder_says_what_it_continues(tmp_path):
+    recipe = small_recipe(tmp_path, "resume.mode=auto")
+    with claimed_run_folder(recipe) as first:
+        assert first.continues == ""
+    with claimed_run_folder(recipe) as second:
+        assert second.continues == f"continuing {first.path}, which has no checkpoint: from the start"
+        (second.path / "checkpoints" / "step_000030").mkdir(parents=True)
+        (second.path / "checkpoints" / "step_000030" / "READY").touch()
+    with claimed_run_folder(recipe) as third:
+        assert third.continues == f"continuing {first.path} at step 30"
 
 
 def test_auto_leaves_a_run_alone_that_somebody_holds(tmp_path):

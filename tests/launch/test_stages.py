@@ -125,6 +125,28 @@ def test_stages_of_stages_run_in_order(tmp_path):
     assert len(runs.recipes) == 2
 
 
+def test_results_are_kept_beside_the_runs_unless_said_otherwise(tmp_path):
+    write_files(tmp_path)
+    loaded = load_recipe(tmp_path / "main.yaml", [f"launch.run_root={tmp_path}/mine"])
+    assert find_stages(loaded)[0].model.parents[1] == tmp_path / "mine" / ".stages"
+
+
+def test_cache_that_cannot_be_used(tmp_path):
+    (tmp_path / "kept").write_text("a file")
+    with pytest.raises(RunFolderError, match=r"cannot use the files of a stage: .*kept"):
+        stage(load_main(tmp_path), Runs(tmp_path))
+
+
+def test_result_that_cannot_be_kept(tmp_path):
+    loaded = load_main(tmp_path)
+    model = find_stages(loaded)[0].model
+    model.parent.mkdir(parents=True)
+    (model.parent / ".hf").write_text("in the way")
+    with pytest.raises(RunFolderError, match=r"cannot use the files of a stage: .*\.hf"):
+        stage(loaded, Runs(tmp_path))
+    assert not find_stages(loaded)[0].kept
+
+
 def test_stage_that_leads_back_to_itself(tmp_path):
     write_files(tmp_path)
     main = tmp_path / "main.yaml"

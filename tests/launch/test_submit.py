@@ -56,6 +56,21 @@ def test_errors_are_one_message_and_a_code(tmp_path, monkeypatch, capsys, argume
     assert error.count("\n") == 1
 
 
+def test_interrupt_while_the_launcher_is_imported(tmp_path):
+    program = (
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'launch.stages':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from launch import submit\n"
+        "submit.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_debug_shows_the_traceback(tmp_path, monkeypatch):
     monkeypatch.setenv("NEXRL_DEBUG", "1")
     monkeypatch.setattr(sys, "argv", ["submit", str(tmp_path / "gone.yaml")])

@@ -63,6 +63,52 @@ def test_only_the_last_lines_of_a_log_are_shown(tmp_path):
     assert "| line 79\n" not in said
 
 
+def test_log_excerpt_is_about_the_failure(tmp_path):
+    lines = [
+        "2026-01-01 10:00:00,000 W nexrl.a: odd",
+        "2026-01-01 10:00:00,000 I nexrl.a: routine",
+        "INFO:     uvicorn",
+        " 50%|##   | 1/2\r100%|####| 2/2",
+        "Traceback (most recent call last):",
+        "  deep",
+        "boom",
+    ]
+    _, said = supervise(tmp_path, {"controller": POLITE, "rollout": ends(1, says="\n".join(lines))})
+    excerpt = [line.removeprefix("  | ") for line in said.splitlines() if line.startswith("  | ")]
+    assert excerpt == ["2026-01-01 10:00:00,000 W nexrl.a: odd", "Traceback (most recent call last):", "  deep", "boom"]
+
+
+def test_routine_is_shown_where_there_is_nothing_worse(tmp_path):
+    _, said = supervise(tmp_path, {"controller": POLITE, "rollout": ends(1, says="2026-01-01 10:00:00,000 I a: last")})
+    assert "  | 2026-01-01 10:00:00,000 I a: last" in said
+
+
+def test_one_cause_is_one_error(tmp_path):
+    programs = {"controller": ends_when("rollout", 7, says="mine"), "trainer": ends(7, says="boom"), "rollout": POLITE}
+    _, said = supervise(tmp_path, programs, patience=Patience(failure=20.0, grace=20.0))
+    assert said.count("error: ") == 1
+    assert sum(line.startswith("also ") for line in said.splitlines()) == 1
+    assert ("| boom" in said) != ("| mine" in said)
+
+
+def test_what_roles_write_is_the_owners_alone(tmp_path):
+    supervise(tmp_path, {"controller": ends(0)})
+    assert (tmp_path / "controller").stat().st_mode & 0o777 == 0o600
+
+
+def test_leader_that_a_signal_ends_before_it_can_answer(tmp_path):
+    def interrupt():
+        if not sent and "ready" in (tmp_path / "controller-0.log").read_text():
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    sent = []
+    code, said = supervise(tmp_path, {"controller": SLEEP, "rollout": POLITE}, tick=interrupt)
+    assert code == 143
+    assert "error" not in said
+    assert "was killed" not in said
+
+
 def test_leader_may_end_by_itself_after_a_failure(tmp_path):
     programs = {"controller": ends_when("trainer", 5), "trainer": ends(7)}
     code, said = supervise(tmp_path, programs, patience=Patience(failure=20.0, grace=20.0))

@@ -170,13 +170,23 @@ def test_validation_goes_to_the_validator(make):
     ],
 )
 def test_a_fatal_failure_ends_the_run_by_its_name(make, reason, kind, message):
-    desk = make("continue")
+    desk = make()
     desk.pool.admit(task("a"))
     desk.lease()
     desk.report(failures=[failure("a", 0, reason=reason, fatal=True)])
     [error] = desk.fatal
     assert type(error) is kind
     assert str(error) == message
+
+
+def test_the_patient_policy_goes_on_even_after_a_broken_reward(make):
+    desk = make("continue")
+    desk.pool.admit(task("a"))
+    desk.lease()
+    desk.report(failures=[failure("a", 0, reason="RewardError: found nan", fatal=True)])
+    assert desk.fatal == []
+    assert [(each.run_ids, each.attempt) for each in desk.lease()] == [((0,), 1)]
+    assert [one.severity for one in desk.reporter.all()] == ["critical"]
 
 
 def test_the_strict_policy_ends_the_run_at_any_failure(make):

@@ -25,7 +25,7 @@ from nexrl.config.schema import (
 from nexrl.errors import CommError, ConfigError, RoleError
 from nexrl.metrics import EventLog, read_json_lines
 from nexrl.roles.switchboard import RecorderCommands, Switchboard, expected_roles
-from nexrl.types import DiscoverRequest, ErrorReport, TrajectoryIds
+from nexrl.types import Beat, DiscoverRequest, ErrorReport, TrajectoryIds
 
 LONG = 30.0
 
@@ -145,7 +145,7 @@ def test_a_role_that_goes_quiet_is_named_with_its_log(make):
 
     def beat():
         while not ended.wait(0.05):
-            recorder.call("beat", None, None, timeout=LONG)
+            recorder.call("beat", Beat(""), None, timeout=LONG)
 
     beating = threading.Thread(target=beat)
     beating.start()
@@ -160,7 +160,16 @@ def test_a_role_that_goes_quiet_is_named_with_its_log(make):
 
 def test_a_stranger_does_not_beat(make):
     with pytest.raises(RoleError, match="rollout-9: not registered"):
-        make().client("rollout-9").call("beat", None, None, timeout=LONG)
+        make().client("rollout-9").call("beat", Beat(""), None, timeout=LONG)
+
+
+def test_what_roles_said_last_is_there_for_a_stall(make):
+    board = make()
+    for role, doing in (("rollout", ["episode a", "episode b"]), ("recorder", ["writing", ""])):
+        client = board.register(role)
+        for each in doing:
+            client.call("beat", Beat(each), None, timeout=LONG)
+    assert board.board.describe() == "  rollout-0: episode b"
 
 
 @pytest.mark.parametrize(("severity", "ends"), [("critical", True), ("error", False)])
@@ -209,5 +218,6 @@ def test_shutdown_reaches_everybody_who_is_there(make):
 def test_who_is_expected():
     assert expected_roles(recipe()) == {Role.RECORDER: 1, Role.ROLLOUT: 1}
     trained = {"main_actor": TrainServiceConfig(actor=ActorConfig(model=ModelConfig(path="model")))}
-    asks = Recipe(experiment_name="test", data=DataConfig(type="mock"), service=ServiceConfig(train_service=trained))
+    data = DataConfig(type="mock", rollout_repeat_n=2)
+    asks = Recipe(experiment_name="test", data=data, service=ServiceConfig(train_service=trained))
     assert expected_roles(asks) == {Role.RECORDER: 1, Role.ROLLOUT: 1, Role.INFERENCE: 1, Role.TRAINER: 1}

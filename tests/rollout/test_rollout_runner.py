@@ -6,7 +6,7 @@ import pytest
 from rollout_parts import ScriptedEngine, context, task
 
 from nexrl.activity import ActivityTracker, ErrorReporter
-from nexrl.errors import CommError, InferenceError, RewardError
+from nexrl.errors import CommError, InferenceError, RefusedRequestError, RewardError
 from nexrl.rollout import BaseRolloutWorker, RolloutRunner, SimpleRolloutWorker
 
 PATIENCE = 20.0
@@ -202,7 +202,14 @@ def test_a_failed_episode_is_reported_with_all_its_samples(controller, start):
 
 @pytest.mark.parametrize(
     ("error", "fatal"),
-    [(RewardError("is nan"), True), (CommError("gone"), False), (KeyError("x"), False), (OSError("x"), False)],
+    [
+        (RewardError("is nan"), True),
+        (RefusedRequestError("prompt too long"), True),
+        (CommError("gone"), False),
+        (KeyError("x"), False),
+        (OSError("x"), False),
+        (SystemExit(3), False),
+    ],
 )
 def test_an_error_that_comes_again_is_fatal(controller, start, error, fatal):
     start(type("Raising", (Breaks,), {"error": error}))

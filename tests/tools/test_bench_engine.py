@@ -73,6 +73,11 @@ def test_an_answer_that_is_not_what_was_asked_for_is_no_throughput(status, reply
         sent(reply, status=status, concurrency=1, requests=1)
 
 
+def test_a_connection_that_the_server_closes_is_named():
+    with pytest.raises(InferenceError, match="closed a connection"):
+        sent(None, concurrency=1, requests=1)
+
+
 def test_a_missing_vllm_is_named_with_what_makes_it(tmp_path):
     with (
         pytest.raises(ConfigError, match="bin/vllm; `make engines`"),
@@ -86,7 +91,7 @@ def answer(*, tokens):
 
 
 def sent(reply, *, concurrency, requests, status=200):
-    """The load generator's result at a server that always gives `reply`; (head, body) of what it received; the number
+    """The load generator's result at a server that always gives `reply` (None: hangs up); (head, body) of what it received; the number
     of connections."""
     received, connections = [], 0
     ended = asyncio.Event()
@@ -101,6 +106,8 @@ def sent(reply, *, concurrency, requests, status=200):
                     head = (await reader.readuntil(b"\r\n\r\n")).decode()
                     length = int(head.lower().partition("content-length:")[2].split("\r\n")[0])
                     received.append((head, msgspec.json.decode(await reader.readexactly(length))))
+                    if reply is None:
+                        break
                     body = msgspec.json.encode(reply)
                     writer.write(f"HTTP/1.1 {status} OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
             except asyncio.IncompleteReadError:  # the load generator has gone

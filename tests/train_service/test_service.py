@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_parts import MemorySource, make_recipe, make_trajectories, make_worker, plan_for, rows_of
 
+from nexrl.activity import ActivityTracker, ErrorReporter
 from nexrl.comm import CurveClient, CurveServer, RpcClient, RpcServer, RunKeys
 from nexrl.config.schema import OptimConfig
 from nexrl.errors import CommError, ConfigError, TrainingError
@@ -63,7 +64,7 @@ class Served:
 
     def __init__(self, wire, worker, name="trainer-0"):
         self.rpc = wire.rank(name)
-        self.service = TrainService(worker, self.rpc)
+        self.service = TrainService(worker, self.rpc, tracker=ActivityTracker(ErrorReporter()))
         self.stopped = threading.Event()
         self._error = Future()
         self.thread = threading.Thread(target=self._run)

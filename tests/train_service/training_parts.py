@@ -150,7 +150,7 @@ def make_recipe(
     )
     recipe = Recipe(
         experiment_name="test",
-        data=DataConfig(type="mock", seed=7),
+        data=DataConfig(type="mock", seed=7, rollout_repeat_n=2),
         trainer=TrainerConfig(total_train_steps=steps),
         algorithm=algorithm or AlgorithmConfig(),
         service=ServiceConfig(

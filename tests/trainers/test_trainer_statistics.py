@@ -3,6 +3,7 @@ import pytest
 from trainer_parts import RecordingService, group, group_of, header, recipe
 
 from nexrl.config.schema import DataConfig
+from nexrl.mock import MockTrainServiceClient
 from nexrl.trainers import SelfHostedGrpoTrainer
 from nexrl.trainers.statistics import rollout_metrics, score_means, spread
 
@@ -64,6 +65,11 @@ def test_a_step_trains_from_the_version_before_it():
     assert report.metrics["staleness/max"] == 0.0
     report = SelfHostedGrpoTrainer(recipe(), RecordingService()).train([group("a", [1, 0], version=3)], step=5)
     assert report.metrics["staleness/max"] == 1.0
+
+
+def test_nothing_is_stale_where_training_makes_no_new_weights():
+    report = SelfHostedGrpoTrainer(recipe(), MockTrainServiceClient()).train([group("a", [1, 0], version=0)], step=5)
+    assert report.metrics["staleness/max"] == 0.0
 
 
 def test_nothing_is_stale_where_no_engine_was_asked():

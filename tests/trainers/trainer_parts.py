@@ -21,6 +21,8 @@ from nexrl.types import TrajectoryGroup, TrajectoryHeader
 class RecordingService(MockTrainServiceClient):
     """Keeps the batches that it is asked to train on."""
 
+    changes_weights = True
+
     def __init__(self, world_size=1, metrics=None):
         super().__init__()
         self.calls = []

@@ -2,10 +2,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
+import msgspec
 import pytest
 from validation_parts import failure, header, result, task
 
-from nexrl.errors import RoleError
+from nexrl.errors import InferenceError, RewardError, RoleError
 from nexrl.types import SampleResult
 from nexrl.validator import Validator
 from nexrl.validator.validator import MAX_ATTEMPTS
@@ -78,7 +79,7 @@ def test_every_way_to_sample_is_a_pass_of_its_own(begin):
     assert run.validator.describe() == ""
 
 
-def test_a_failed_sample_is_tried_again_then_given_up(begin):
+def test_a_failed_sample_is_tried_again_then_given_up(begin, caplog):
     run = begin({"sampled": [task("a", samples=2)]})
     metrics = run.start()
     first = run.next_task()
@@ -93,6 +94,28 @@ def test_a_failed_sample_is_tried_again_then_given_up(begin):
     assert found["val/sampled_failed"] == 1.0
     assert found["val/sampled_num_samples"] == 1.0
     assert found["val/sampled_reward"] == 0.5
+    assert "validation 'sampled' after step 0: 1 samples failed" in caplog.text
+    assert "InferenceError: no answer" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("InferenceError: no answer", InferenceError),
+        ("RewardError: found nan", RewardError),
+        ("TimeoutError: no end after 3 s", InferenceError),
+    ],
+)
+def test_a_pass_of_nothing_but_failures_is_an_error(reason, kind):
+    """The last reason names it; figures of no sample at all would look like a good end."""
+
+    def enqueue(task):
+        validator.fail(msgspec.structs.replace(failure(task), reason=reason))
+
+    validator = Validator(lambda step: {"greedy": [task("a"), task("b")]}, enqueue=enqueue)
+    with pytest.raises(kind, match=r"'greedy' after step 7: all 2 samples failed 3 times") as raised:
+        validator.run(7)
+    assert reason.partition(": ")[2] in str(raised.value)
 
 
 def test_a_retry_that_succeeds_counts(begin):
@@ -198,5 +221,6 @@ def test_a_retry_may_come_back_at_once():
         assert not reporter.is_alive()
 
     validator = Validator(lambda step: {"sampled": [task("a")]}, enqueue=enqueue)
-    assert validator.run(0)["val/sampled_failed"] == 1.0
+    with pytest.raises(InferenceError, match="no answer"):
+        validator.run(0)
     assert calls == list(range(MAX_ATTEMPTS))

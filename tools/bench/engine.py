@@ -2,8 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
@@ -29,8 +29,11 @@ Say = Callable[[str], None]
 
 
 def measure(*, repetitions: int, folder: Path, threads: int, say: Say) -> Record:
-    """Both engines and ours once more with `deterministic`, all up, in turn for every repetition; those whose turn it
-    is not get no processor time. Raises RoleError, InferenceError, and ConfigError without vLLM's environment."""
+    """Both engines, and ours once more with `deterministic`, in turn for every repetition.
+
+    All are up all the time: idle vLLM keeps a tenth of a core busy, which the others bear. Raises RoleError,
+    InferenceError, and ConfigError without vLLM's environment.
+    """
     model = _tiny_model(folder)
     rates: Rates = {}
     with ExitStack() as stack:
@@ -40,15 +43,14 @@ def measure(*, repetitions: int, folder: Path, threads: int, say: Say) -> Record
             stack.enter_context(vllm(model, environment=VLLM_ENVIRONMENT, log=folder / "vllm.log")),
             stack.enter_context(embedded(model, threads=threads, log=folder / "deterministic.log", deterministic=True)),
         ]
-        with _asleep(servers):
-            for repetition in range(repetitions + 1):
-                for server in servers:
-                    measured = _turn(server, seed=repetition, vocabulary=_vocabulary(model))
-                    if repetition == 0:  # warms caches and allocators up
-                        continue
-                    for concurrency, rate in measured.items():
-                        rates.setdefault((server.name, concurrency), []).append(rate)
-                    say(f"{repetition} of {repetitions}, {server.name}: {_line(measured)}")
+        for repetition in range(repetitions + 1):
+            for server in servers:
+                measured = _turn(server, seed=repetition, vocabulary=_vocabulary(model))
+                if repetition == 0:  # warms caches and allocators up
+                    continue
+                for concurrency, rate in measured.items():
+                    rates.setdefault((server.name, concurrency), []).append(rate)
+                say(f"{repetition} of {repetitions}, {server.name}: {_line(measured)}")
     return make_record("engine", figures(rates), details=[detail(rates)], environments=[VLLM_ENVIRONMENT])
 
 
@@ -106,25 +108,21 @@ def _vocabulary(model: Path) -> int:
 
 def _turn(server: Served, *, seed: int, vocabulary: int) -> dict[int, float]:
     """One repetition of one server: tokens per second by concurrency."""
-    server.wake()
-    try:
-        return {
-            concurrency: _generate(
-                Load(
-                    url=server.url,
-                    token=server.token,
-                    model=server.model,
-                    concurrency=concurrency,
-                    requests=max(_LEAST_REQUESTS, _PER_CONNECTION * concurrency),
-                    max_tokens=MAX_TOKENS,
-                    vocabulary=vocabulary,
-                    seed=seed,
-                )
-            ).tokens_per_second
-            for concurrency in CONCURRENCIES
-        }
-    finally:
-        server.sleep()
+    return {
+        concurrency: _generate(
+            Load(
+                url=server.url,
+                token=server.token,
+                model=server.model,
+                concurrency=concurrency,
+                requests=max(_LEAST_REQUESTS, _PER_CONNECTION * concurrency),
+                max_tokens=MAX_TOKENS,
+                vocabulary=vocabulary,
+                seed=seed,
+            )
+        ).tokens_per_second
+        for concurrency in CONCURRENCIES
+    }
 
 
 def _generate(load: Load) -> LoadResult:
@@ -138,18 +136,6 @@ def _generate(load: Load) -> LoadResult:
     if done.returncode:
         raise InferenceError(f"{load.url}: {done.stderr.strip().splitlines()[-1]}")
     return msgspec.json.decode(done.stdout, type=LoadResult)
-
-
-@contextmanager
-def _asleep(servers: Sequence[Served]) -> Iterator[None]:
-    """All asleep; awake again at the end, because only who is awake ends when asked."""
-    for server in servers:
-        server.sleep()
-    try:
-        yield
-    finally:
-        for server in servers:
-            server.wake()
 
 
 def _line(measured: dict[int, float]) -> str:

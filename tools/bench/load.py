@@ -98,7 +98,10 @@ async def _drain(
     """One connection: take a payload, send it, wait for its answer, until none is left."""
     while payloads:
         writer.write(payloads.pop())
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        except asyncio.IncompleteReadError as error:
+            raise InferenceError("the server closed a connection instead of answering") from error
         length = head.partition("content-length:")[2].split("\r\n", 1)[0]
         if not length:
             raise InferenceError(f"needs an answer with Content-Length, found:\n{head}")

@@ -6,6 +6,7 @@ from nexrl.config.schema.data import (
     SamplingOverride,
     TrajectoryPoolConfig,
     ValidateConfig,
+    ValidationDataConfig,
 )
 from nexrl.config.schema.recipe import Recipe
 from nexrl.config.schema.run import (
@@ -63,5 +64,6 @@ __all__ = [
     "TrainerConfig",
     "TrajectoryPoolConfig",
     "ValidateConfig",
+    "ValidationDataConfig",
     "WeightConfig",
 ]

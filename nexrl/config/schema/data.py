@@ -41,10 +41,7 @@ class DataConfig:
         require(self.batch_size >= 1, "batch_size", found=self.batch_size, needed="at least 1")
         require(self.rollout_repeat_n >= 1, "rollout_repeat_n", found=self.rollout_repeat_n, needed="at least 1")
         require(self.epochs >= 0, "epochs", found=self.epochs, needed="0 (without end) or more")
-        for key in ("max_prompt_length", "max_response_length"):
-            require(getattr(self, key) >= 1, key, found=getattr(self, key), needed="at least 1 token")
-        has_files = self.type != "torch" or bool(self.custom_class) or bool(self.data_files)
-        require(has_files, "data_files", found=list(self.data_files), needed="at least one file for type: torch")
+        _check_source(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +62,7 @@ class RolloutWorkerConfig:
     max_sequence_length: int = 2048
     """Tokens of prompt and response; a longer trajectory is cut and its reward set to 0."""
     max_turns: int = 8
-    """`agent`: generations per episode."""
+    """`agent` (or a class of your own): generations per episode."""
     concurrency: int = 64
     """Episodes at once in one worker process."""
     episode_timeout: float = 600.0
@@ -86,6 +83,20 @@ class RolloutWorkerConfig:
         require(self.concurrency >= 1, "concurrency", found=self.concurrency, needed="at least 1")
         require(self.max_turns >= 1, "max_turns", found=self.max_turns, needed="at least 1")
         require(self.episode_timeout > 0, "episode_timeout", found=self.episode_timeout, needed="seconds above 0")
+        require("" not in self.stop, "stop", found=list(self.stop), needed="strings that are not empty")
+        self._check_acting()
+
+    def _check_acting(self) -> None:
+        """Keys that only one type reads stay at their defaults with the others; a class of one's own may read all."""
+        defaults: dict[str, tuple[str, Any]] = {
+            "max_turns": ("agent", 8),
+            "agent_args": ("agent", {}),
+            "response_key": ("supervised", "response"),
+        }
+        for key, (reader, default) in defaults.items():
+            found = getattr(self, key)
+            acts = bool(self.custom_class) or self.type == reader or found == default
+            require(acts, key, found=found, needed=f"type: {reader}, which alone reads it (or leave it out)")
 
     @property
     def need_llm_inference(self) -> bool:
@@ -121,17 +132,67 @@ class TrajectoryPoolConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValidationDataConfig:
+    """Where held-out prompts come from: each is asked once per pass and way to sample, in the order of the files."""
+
+    type: Literal["torch", "mock"] = "torch"
+    """As `data.type`."""
+    custom_class: str = ""
+    """As `data.custom_class`."""
+    data_files: tuple[str, ...] = ()
+    """As `data.data_files`."""
+    prompt_key: str = "prompt"
+    """Column with the prompt."""
+    ground_truth_key: str = "ground_truth"
+    """Column with the expected answer."""
+    max_prompt_length: int = 1024
+    """Tokens."""
+    max_response_length: int = 1024
+    """Tokens."""
+    overlong_prompts: Literal["error", "drop"] = "error"
+    """As `data.overlong_prompts`."""
+
+    def __post_init__(self) -> None:
+        _check_source(self)
+
+    @property
+    def loader_config(self) -> DataConfig:
+        """What a data loader takes: one pass, in order."""
+        return DataConfig(
+            type=self.type,
+            custom_class=self.custom_class,
+            data_files=self.data_files,
+            batch_size=1,
+            prompt_key=self.prompt_key,
+            ground_truth_key=self.ground_truth_key,
+            max_prompt_length=self.max_prompt_length,
+            max_response_length=self.max_response_length,
+            overlong_prompts=self.overlong_prompts,
+        )
+
+
+def _check_source(data: DataConfig | ValidationDataConfig) -> None:
+    for key in ("max_prompt_length", "max_response_length"):
+        require(getattr(data, key) >= 1, key, found=getattr(data, key), needed="at least 1 token")
+    has_files = data.type != "torch" or bool(data.custom_class) or bool(data.data_files)
+    require(has_files, "data_files", found=list(data.data_files), needed="at least one file for type: torch")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplingOverride:
     """One way in which validation samples; reported as `val/<name>_…`."""
 
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = 0
+    """0 = off."""
     repeat_n: int = 1
     """Samples per prompt."""
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0, "temperature", found=self.temperature, needed="0 (greedy) or more")
         require(0 < self.top_p <= 1, "top_p", found=self.top_p, needed="0 < top_p <= 1")
+        require(self.top_k >= 0, "top_k", found=self.top_k, needed="0 (off) or more")
         require(self.repeat_n >= 1, "repeat_n", found=self.repeat_n, needed="at least 1")
 
 
@@ -139,7 +200,7 @@ class SamplingOverride:
 class ValidateConfig:
     """Held-out prompts, run through the same rollout workers."""
 
-    data: DataConfig | None = None
+    data: ValidationDataConfig | None = None
     """None = no validation."""
     validate_freq: int = 0
     """Every so many training steps; 0 = only where the two flags below say so."""

@@ -9,6 +9,9 @@ from nexrl.config.schema.run import CommConfig, LaunchConfig, LoggerConfig, Runt
 from nexrl.config.schema.service import ServiceConfig
 from nexrl.config.schema.training import AlgorithmConfig, ResumeConfig, TrainerConfig, WeightConfig
 
+_LONGEST_NAME = 200
+"""Bytes; file systems take 255."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
@@ -17,8 +20,8 @@ class StageConfig:
     recipe: str = ""
     """Path relative to this recipe's folder; its exported weights become `actor.model.path` here. The result is kept
     by content (recipe, data, model folder) and used again. Empty = no stage."""
-    cache: str = "runs/.stages"
-    """Folder of kept results, relative to the working folder."""
+    cache: str = ""
+    """Folder of kept results, relative to the working folder; empty = `<launch.run_root>/.stages`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,26 +50,32 @@ class Recipe:
     comm: CommConfig = field(default_factory=CommConfig)
 
     def __post_init__(self) -> None:
-        plain = self.experiment_name not in ("", ".", "..") and "/" not in self.experiment_name
-        require(plain, "experiment_name", found=self.experiment_name, needed="a folder's name, without /")
+        name = self.experiment_name
+        plain = name not in ("", ".", "..") and "/" not in name and name.isprintable()
+        needed = f"a folder's name: printable, without /, at most {_LONGEST_NAME} bytes"
+        require(plain and len(name.encode()) <= _LONGEST_NAME, "experiment_name", found=name, needed=needed)
         self._check_lengths()
         self._check_batches()
+        self._check_algorithm()
+        self._check_launch()
         self._check_services()
 
     def _check_lengths(self) -> None:
         data, engine, worker = self.data, self.service.inference_service, self.rollout_worker
-        longest = data.max_prompt_length + data.max_response_length
         if worker.need_llm_inference:
             found = f"{engine.max_tokens}"
             needed = f"data.max_response_length = {data.max_response_length}"
             ok = engine.max_tokens == data.max_response_length
             require(ok, "service.inference_service.max_tokens", found=found, needed=needed)
-            needed = f"at least max_prompt_length + max_response_length = {longest}"
-            ok = engine.max_model_len >= longest
+        for section, lengths in (("data", data), ("validate.data", self.validate.data)):
+            if lengths is None:
+                continue
+            longest = lengths.max_prompt_length + lengths.max_response_length
+            needed = f"at least {section}.max_prompt_length + {section}.max_response_length = {longest}"
+            ok = engine.max_model_len >= longest or not worker.need_llm_inference
             require(ok, "service.inference_service.max_model_len", found=engine.max_model_len, needed=needed)
-        needed = f"at least data.max_prompt_length + data.max_response_length = {longest}"
-        ok = worker.max_sequence_length >= longest
-        require(ok, "rollout_worker.max_sequence_length", found=worker.max_sequence_length, needed=needed)
+            ok = worker.max_sequence_length >= longest
+            require(ok, "rollout_worker.max_sequence_length", found=worker.max_sequence_length, needed=needed)
 
     def _check_batches(self) -> None:
         actor = self.service.actor_service.actor
@@ -78,17 +87,35 @@ class Recipe:
         sequences = (mini or self.data.batch_size) * self.data.rollout_repeat_n
         needed = f"at most {sequences} ranks: one optimizer step has so many sequences"
         require(ranks <= sequences, "launch.groups.trainer.tasks", found=ranks, needed=needed)
-        if self.launch_mode == "local":
-            for name in ("rollout", "inference", "trainer"):
-                tasks = getattr(self.launch.groups, name).tasks
-                require(tasks == 1, f"launch.groups.{name}.tasks", found=tasks, needed="1 with launch_mode: local")
+        warmup, steps = actor.optim.lr_warmup_steps, self.trainer.total_train_steps
+        key = f"service.train_service.{self.actor_name}.actor.optim.lr_warmup_steps"
+        require(warmup <= steps, key, found=warmup, needed=f"at most trainer.total_train_steps = {steps}")
+
+    def _check_algorithm(self) -> None:
+        if self.trainer.type != "self_hosted_grpo" or self.trainer.custom_class:
+            return
+        why = "with trainer.type: self_hosted_grpo, which compares the samples of a prompt"
+        samples, keys, temperature = self.group_size, self.trajectory_pool.key_list, self.rollout_worker.temperature
+        require(samples > 1 or self._is_supervised, "data.rollout_repeat_n", found=samples, needed=f"at least 2 {why}")
+        require(bool(keys), "trajectory_pool.key_list", found=[], needed=f"[group_id] {why}")
+        require(temperature > 0, "rollout_worker.temperature", found=temperature, needed=f"above 0 {why}")
+
+    def _check_launch(self) -> None:
+        if self.launch_mode != "local":
+            return
+        for name in ("rollout", "inference", "trainer"):
+            group = getattr(self.launch.groups, name)
+            needed = "1 with launch_mode: local"
+            require(group.tasks == 1, f"launch.groups.{name}.tasks", found=group.tasks, needed=needed)
+            needed = "0 with launch_mode: local, whose one process has launch.groups.trainer.threads"
+            ok = name == "trainer" or group.threads == 0
+            require(ok, f"launch.groups.{name}.threads", found=group.threads, needed=needed)
 
     def _check_services(self) -> None:
-        supervised = self.rollout_worker.type == "supervised" and not self.rollout_worker.custom_class
         cross_entropy = self.trainer.type == "self_hosted_cross_entropy" and not self.trainer.custom_class
         if not self.trainer.custom_class:
             needed = "self_hosted_cross_entropy with rollout_worker.type: supervised, self_hosted_grpo otherwise"
-            require(supervised == cross_entropy, "trainer.type", found=self.trainer.type, needed=needed)
+            require(self._is_supervised == cross_entropy, "trainer.type", found=self.trainer.type, needed=needed)
         engine, train = self.service.inference_service.identifier, self.service.actor_service.identifier
         needed = f"the train service's identifier {train!r}"
         require(engine == train, "service.inference_service.identifier", found=engine, needed=needed)
@@ -98,6 +125,10 @@ class Recipe:
         require(not both, key, found=actor.model.path, needed="nothing where initial_stage.recipe makes the model")
         none = not actor.model.path and not self.initial_stage.recipe
         require(not none, key, found="", needed="a model folder (or initial_stage.recipe)")
+
+    @property
+    def _is_supervised(self) -> bool:
+        return self.rollout_worker.type == "supervised" and not self.rollout_worker.custom_class
 
     @property
     def actor_name(self) -> str:

@@ -16,7 +16,7 @@ class GroupConfig:
     """Compute threads of each (OMP_NUM_THREADS); 0 = the machine's cores shared out evenly over `tasks`."""
 
     def __post_init__(self) -> None:
-        require(self.tasks >= 1, "tasks", found=self.tasks, needed="at least 1")
+        require(1 <= self.tasks <= 512, "tasks", found=self.tasks, needed="1 to 512")
         require(self.threads >= 0, "threads", found=self.threads, needed="0 (automatic) or more")
 
 
@@ -53,7 +53,8 @@ class CommConfig:
     encrypt: Literal["commands", "all"] = "commands"
     """CURVE on command sockets, or on bulk sockets (trajectories) too, which costs 4 to 5 times."""
     interface: str = ""
-    """Address that sockets bind to; empty = 127.0.0.1 with `processes` and `local`."""
+    """IPv4 address of this machine that sockets bind to, or the name of the network interface that has it; empty =
+    127.0.0.1 with `processes` and `local`."""
     call_timeout: float = 600.0
     """Seconds for a command to be answered."""
 

@@ -73,6 +73,11 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "lr", found=self.lr, needed="above 0")
+        ok = all(0 <= beta < 1 for beta in self.betas)
+        require(ok, "betas", found=list(self.betas), needed="two numbers, each at least 0 and below 1")
+        require(self.eps > 0, "eps", found=self.eps, needed="above 0")
+        for key in ("weight_decay", "lr_warmup_steps"):
+            require(getattr(self, key) >= 0, key, found=getattr(self, key), needed="0 or more")
         for key in ("lr_warmup_steps_ratio", "min_lr_ratio"):
             value = getattr(self, key)
             require(0 <= value <= 1, key, found=value, needed="0 to 1")
@@ -112,6 +117,8 @@ class ActorConfig:
         require(self.ppo_epochs >= 1, "ppo_epochs", found=self.ppo_epochs, needed="at least 1")
         tokens = self.ppo_max_token_len_per_gpu
         require(tokens >= 1, "ppo_max_token_len_per_gpu", found=tokens, needed="at least 1 token")
+        skips = self.max_nonfinite_steps
+        require(skips >= 0, "max_nonfinite_steps", found=skips, needed="0 (none may be skipped) or more")
         require(self.grad_clip >= 0, "grad_clip", found=self.grad_clip, needed="0 (off) or more")
 
 

@@ -15,7 +15,8 @@ class TrainerConfig:
     type: Literal["self_hosted_grpo", "self_hosted_cross_entropy"] = "self_hosted_grpo"
     """`self_hosted_cross_entropy` learns the demonstrations of `rollout_worker.type: supervised`."""
     custom_class: str = ""
-    """`path/to/file.py:Class` (relative to the recipe's folder), a SelfHostedTrainer; replaces `type`."""
+    """`path/to/file.py:Class` (relative to the recipe's folder), a SelfHostedTrainer: it makes the batches in place of
+    `type`, which still chooses the loss."""
     total_train_steps: int = 100
     """Training steps in all, resumed ones included."""
     save_freq: int = 0
@@ -82,6 +83,11 @@ class AlgorithmConfig:
         c = self.clip_ratio_c
         require(c == 0 or c >= 1, "clip_ratio_c", found=c, needed="0 (off) or at least 1")
         require(self.importance_cap > 0, "importance_cap", found=self.importance_cap, needed="above 0")
+        needed = "use_kl_loss: true, without which it does nothing (or leave it out)"
+        acts = self.use_kl_loss or self.kl_ctrl.type == "fixed"
+        require(acts, "kl_ctrl.type", found=self.kl_ctrl.type, needed=needed)
+        acts = self.use_kl_loss or self.kl_loss_coef == 0.001
+        require(acts, "kl_loss_coef", found=self.kl_loss_coef, needed=needed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +104,7 @@ class WeightConfig:
     """Seconds for one update of all engines."""
 
     def __post_init__(self) -> None:
-        require(self.bucket_mb > 0, "bucket_mb", found=self.bucket_mb, needed="MiB above 0")
+        require(self.bucket_mb >= 0.001, "bucket_mb", found=self.bucket_mb, needed="at least 0.001 MiB")
         require(self.timeout > 0, "timeout", found=self.timeout, needed="seconds above 0")
 
 
@@ -107,7 +113,8 @@ class ResumeConfig:
     """Where a run starts from."""
 
     mode: Literal["auto", "from_path", "disable"] = "disable"
-    """`auto`: the newest complete checkpoint of the run folder, else afresh; `from_path`: `resume_path`, which must
+    """`auto`: the newest complete checkpoint of the run folder (`--run-dir`, else the newest run of the experiment that
+    has not done all its steps and that nobody holds), else afresh; `from_path`: `resume_path`, which must
     be complete; `disable`: afresh, in a run folder of its own."""
     resume_path: str = ""
     """A checkpoint folder (`…/checkpoints/step_000100`)."""
