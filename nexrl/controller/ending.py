@@ -18,7 +18,8 @@ def first_error(error: Exception | None, acts: Iterable[Callable[[], object]]) -
             if error is None:
                 error = caught
             else:
-                logger.error("while the run was closed: %s", in_words(caught), exc_info=not _is_ours(caught))  # noqa: TRY400
+                bug = None if _is_ours(caught) else caught
+                logger.warning("while the run was closed: %s", in_words(caught), exc_info=bug)
     return error
 
 

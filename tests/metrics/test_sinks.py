@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 RECIPE = msgspec.convert(
     {
         "experiment_name": "words",
-        "data": {"data_files": ["words.jsonl"]},
+        "data": {"data_files": ["words.jsonl"], "rollout_repeat_n": 2},
         "service": {
             "inference_service": {"max_model_len": 4096},
             "train_service": {"main_actor": {"actor": {"model": {"path": "model"}}}},
