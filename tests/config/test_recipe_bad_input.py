@@ -52,7 +52,6 @@ IN_FILE = [
     ("lr: 2e-6", "eps: 0", f"{ACTOR}.actor.optim.eps", "needs above 0", 22),
     ("lr: 2e-6", "weight_decay: -0.1", f"{ACTOR}.actor.optim.weight_decay", "needs 0 or more", 22),
     ("lr: 2e-6", "lr_warmup_steps: -1", f"{ACTOR}.actor.optim.lr_warmup_steps", "needs 0 or more", 22),
-    ("lr: 2e-6", "lr_warmup_steps: 21", f"{ACTOR}.actor.optim.lr_warmup_steps", "trainer.total_train_steps = 20", 22),
     ("optim:", "max_nonfinite_steps: -1\n        optim:", f"{ACTOR}.actor.max_nonfinite_steps", "or more", 21),
     ("trainer:", "weight: {bucket_mb: 0.0001}\ntrainer:", "weight.bucket_mb", "at least 0.001 MiB", 11),
     ("trainer:", "algorithm: {kl_loss_coef: 0.1}\ntrainer:", "algorithm.kl_loss_coef", "use_kl_loss: true", 11),

@@ -87,9 +87,6 @@ class Recipe:
         sequences = (mini or self.data.batch_size) * self.data.rollout_repeat_n
         needed = f"at most {sequences} ranks: one optimizer step has so many sequences"
         require(ranks <= sequences, "launch.groups.trainer.tasks", found=ranks, needed=needed)
-        warmup, steps = actor.optim.lr_warmup_steps, self.trainer.total_train_steps
-        key = f"service.train_service.{self.actor_name}.actor.optim.lr_warmup_steps"
-        require(warmup <= steps, key, found=warmup, needed=f"at most trainer.total_train_steps = {steps}")
 
     def _check_algorithm(self) -> None:
         if self.trainer.type != "self_hosted_grpo" or self.trainer.custom_class:
